@@ -45,7 +45,7 @@ def outcomes(chaos: Chaos) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("kind", MAIN)
-def test_whatever_goes_wrong_every_invariant_holds(outcomes: dict[str, Outcome], kind: str) -> None:
+def test_invariants_hold_under_every_kind_of_fault(outcomes: dict[str, Outcome], kind: str) -> None:
     outcome = outcomes[kind]
     assert not outcome.broken, (outcome.broken, outcome.schedule)
     assert kind in {fault.kind for fault in outcome.schedule.faults if fault.fired}

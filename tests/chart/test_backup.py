@@ -93,7 +93,7 @@ def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
 
 
 @pytest.mark.parametrize("named", [by_url, by_parts])
-def test_what_was_lost_comes_back_from_a_backup(
+def test_a_backup_restores_lost_rows(
     named: object, ledger: str, other_url: str, tools: Path, tmp_path: Path
 ) -> None:
     assert callable(named)
@@ -104,7 +104,7 @@ def test_what_was_lost_comes_back_from_a_backup(
     assert len(contents(other_url)["historic_data"]) == MADE
 
 
-def test_a_restore_takes_the_place_of_what_is_there(
+def test_a_restore_replaces_existing_rows(
     ledger: str, postgres_server: Postgres, tools: Path, tmp_path: Path
 ) -> None:
     before = contents(ledger)
@@ -117,7 +117,7 @@ def test_a_restore_takes_the_place_of_what_is_there(
 
 
 @pytest.mark.parametrize("partitioned", ["before", "after", "both"])
-def test_a_restore_knows_a_ledger_in_partitions(
+def test_a_restore_handles_a_partitioned_ledger(
     partitioned: str, ledger: str, postgres_server: Postgres, tools: Path, tmp_path: Path
 ) -> None:
     """One that was partitioned before the backup, since then, or before both."""
@@ -149,7 +149,7 @@ def test_a_damaged_backup_changes_nothing(ledger: str, tools: Path, tmp_path: Pa
     assert contents(ledger) == before
 
 
-def test_the_newest_are_kept_and_nothing_else_is_touched(
+def test_the_newest_backups_are_kept_and_other_files_untouched(
     postgres_url: str, tools: Path, tmp_path: Path
 ) -> None:
     for day in range(1, 6):
@@ -162,7 +162,9 @@ def test_the_newest_are_kept_and_nothing_else_is_touched(
     assert names[3:] == ["notes.txt"]
 
 
-def test_a_backup_that_fails_removes_none_and_leaves_no_half(tools: Path, tmp_path: Path) -> None:
+def test_a_failed_backup_removes_none_and_leaves_no_partial_file(
+    tools: Path, tmp_path: Path
+) -> None:
     (tmp_path / "kronos-20261101T003500Z.dump").write_text("of day 1")
     nowhere = {"DATABASE_URL": f"postgresql://{USER}:{PASSWORD}@127.0.0.1:1/kronos"}
     with pytest.raises(RuntimeError, match="Connection refused"):
@@ -183,14 +185,14 @@ def test_a_backup_that_fails_removes_none_and_leaves_no_half(tools: Path, tmp_pa
         ),
     ],
 )
-def test_what_cannot_work_is_said_in_a_line(
+def test_impossible_configurations_are_explained_in_one_line(
     what: str, env: dict[str, str], says: str, tools: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RuntimeError, match=says):
         run(what, env, tmp_path, tools, KEEP="1")
 
 
-def test_the_restore_runs_by_hand_alone_and_knows_the_same_database() -> None:
+def test_the_restore_is_manual_and_uses_the_same_database() -> None:
     objects = rendered(ci="backup")
     backup = find(objects, "CronJob", "tradingbots-backup")
     restore = find(objects, "CronJob", "tradingbots-restore")
@@ -201,7 +203,7 @@ def test_the_restore_runs_by_hand_alone_and_knows_the_same_database() -> None:
     assert one["volumeMounts"] == other["volumeMounts"]
 
 
-def test_the_claim_of_the_backups_outlives_the_release_and_may_be_ones_own() -> None:
+def test_the_backup_volume_survives_the_release_and_can_be_your_own() -> None:
     claim = find(rendered(ci="backup"), "PersistentVolumeClaim", "tradingbots-backup")
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     objects = rendered("--set", "backup.existingClaim=elsewhere", ci="backup")

@@ -19,27 +19,27 @@ DOCKERFILE = ROOT / "tradingbot" / "Dockerfile"
 SPACE = ROOT / "kronos_space" / "Dockerfile"
 
 
-def test_hadolint_has_nothing_to_say_about_it() -> None:
+def test_hadolint_accepts_it() -> None:
     hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
     done = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_its_context_is_what_it_copies_and_nothing_else() -> None:
+def test_the_build_context_contains_only_what_is_copied() -> None:
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE)
     let_in = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     assert sorted(" ".join(copied).split()) == sorted(let_in)
     assert all((ROOT / name).exists() for name in let_in)
 
 
-def test_it_runs_as_another_user_than_root_and_starts_the_job() -> None:
+def test_it_runs_as_a_non_root_user_and_starts_the_job() -> None:
     lines = DOCKERFILE.read_text().splitlines()
     assert [line for line in lines if line.startswith("USER")] == ["USER 1000"]
     assert lines[-1] == 'CMD ["python", "-m", "tradingbot.kronosbot"]'
 
 
 @pytest.mark.parametrize("dockerfile", [DOCKERFILE, SPACE], ids=["bots", "space"])
-def test_the_base_is_named_by_its_digest(dockerfile: Path) -> None:
+def test_the_base_image_is_pinned_by_digest(dockerfile: Path) -> None:
     text = dockerfile.read_text()
     bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
     assert set(bases) == {"${PYTHON_IMAGE}"}
@@ -47,7 +47,7 @@ def test_the_base_is_named_by_its_digest(dockerfile: Path) -> None:
     assert re.fullmatch(r"python:3\.11-slim@sha256:[0-9a-f]{64}", image)
 
 
-def test_both_are_built_on_the_same_base() -> None:
+def test_both_images_use_the_same_base() -> None:
     arguments = [
         re.findall(r"^ARG PYTHON_IMAGE=.+$", file.read_text(), re.MULTILINE)
         for file in (DOCKERFILE, SPACE)
@@ -56,7 +56,7 @@ def test_both_are_built_on_the_same_base() -> None:
 
 
 @pytest.mark.parametrize("dockerfile", [DOCKERFILE, SPACE], ids=["bots", "space"])
-def test_whatever_is_installed_is_held_to_its_hash(dockerfile: Path) -> None:
+def test_every_installed_package_is_pinned_by_hash(dockerfile: Path) -> None:
     text = dockerfile.read_text().replace("\\\n", " ")
     installs = re.findall(r"pip install[^;&\n]*", text)
     assert len(installs) > 1
@@ -71,7 +71,7 @@ def test_whatever_is_installed_is_held_to_its_hash(dockerfile: Path) -> None:
         assert locked(dockerfile.parent / Path(file).name)
 
 
-def test_what_the_bots_image_installs_is_what_was_tested_and_all_that_the_package_needs() -> None:
+def test_the_bots_image_installs_the_tested_versions_of_all_requirements() -> None:
     tested = pinned(ROOT / "constraints.txt")
     found = locked(ROOT / "tradingbot" / "requirements.lock")
     assert found.items() <= tested.items()

@@ -75,7 +75,7 @@ def rows(url: str) -> dict[str, set[datetime]]:
         return found
 
 
-def test_a_person_installs_the_chart_and_runs_the_job_by_hand(
+def test_the_chart_can_be_installed_and_the_job_run_manually(
     cluster: Cluster, postgres_url: str, space_url: str
 ) -> None:
     with hub_of(space_url) as hub:
@@ -144,7 +144,7 @@ def test_pods_of_an_indexed_job_share_the_tickers_and_the_space_of_the_cluster(
     )
 
 
-def test_helm_test_says_that_database_and_space_are_there(
+def test_helm_test_confirms_database_and_space(
     cluster: Cluster, postgres_url: str, space_url: str
 ) -> None:
     cluster.services["http://tradingbots-space:7860"] = space_url
@@ -156,7 +156,7 @@ def test_helm_test_says_that_database_and_space_are_there(
     assert f"{space_url}/health: kronos-nano is ready" in said
 
 
-def test_a_space_of_the_hub_that_sleeps_passes_helm_test_and_a_missing_one_does_not(
+def test_helm_test_accepts_a_sleeping_hub_space_and_rejects_a_missing_one(
     cluster: Cluster, postgres_url: str
 ) -> None:
     cluster.secret(NAMESPACE, "tradingbot-secrets", {"DATABASE_URL": postgres_url})

@@ -37,7 +37,7 @@ def made() -> tuple[Object, ...]:
 # the exporter -----------------------------------------------------------------------------
 
 
-def test_the_exporter_knows_the_database_and_the_tickers_and_no_other_secret() -> None:
+def test_the_exporter_gets_database_and_tickers_but_no_other_secret() -> None:
     given = variables(pods(made())["tradingbots-metrics"])
     assert given == {
         "POD_IP": "status.podIP",
@@ -56,14 +56,14 @@ def test_the_exporter_knows_the_database_and_the_tickers_and_no_other_secret() -
     assert not {"HF_TOKEN", "KRONOS_API_KEY", "KRONOS_NOTIFY", "OPENAI_API_KEY"} & of_secret.keys()
 
 
-def test_the_exporter_may_have_credentials_of_its_own() -> None:
+def test_the_exporter_may_have_separate_credentials() -> None:
     objects = rendered("--set", "metrics.enabled=true,metrics.secretName=reader")
     for name, pod in pods(objects).items():
         [secret, _] = variables(pod)["DATABASE_URL"]
         assert secret == ("reader" if name == "tradingbots-metrics" else "tradingbot-secrets")
 
 
-def test_the_exporter_is_reached_by_its_service_and_by_whom_the_values_name() -> None:
+def test_the_exporter_is_reachable_through_its_service_and_by_configured_peers() -> None:
     objects = made()
     template = find(objects, "Deployment", "tradingbots-metrics")["spec"]["template"]
     [container] = template["spec"]["containers"]
@@ -91,7 +91,7 @@ def test_the_exporter_is_reached_by_its_service_and_by_whom_the_values_name() ->
 
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor"])
 @pytest.mark.parametrize("component", ["metrics", "space"])
-def test_a_monitor_finds_what_it_scrapes(kind: str, component: str) -> None:
+def test_a_monitor_selects_its_targets(kind: str, component: str) -> None:
     values = [
         f"{component}.enabled=true",
         *(f"{component}.{one[0].lower()}{one[1:]}.enabled={str(one == kind).lower()}"
@@ -114,13 +114,13 @@ def test_a_monitor_finds_what_it_scrapes(kind: str, component: str) -> None:
     assert endpoint == {"port": ports[0]["name"], "path": "/metrics", "interval": "60s"}
 
 
-def test_the_space_is_scraped_with_its_key_where_the_values_say_so() -> None:
+def test_the_space_is_scraped_with_its_key_if_configured() -> None:
     [endpoint] = find(made(), "PodMonitor", "tradingbots-space")["spec"]["podMetricsEndpoints"]
     key = {"name": "tradingbot-secrets", "key": "KRONOS_API_KEY"}
     assert endpoint["authorization"] == {"credentials": key}
 
 
-def test_nothing_is_scraped_twice_and_nothing_of_it_is_there_unless_it_is_wanted() -> None:
+def test_nothing_is_scraped_twice_and_monitoring_is_optional() -> None:
     both = "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true"
     assert "would scrape the same pods twice" in refusal("--set", f"metrics.enabled=true,{both}")
     kinds = {(one["apiVersion"], one["kind"]) for one in rendered()}
@@ -138,13 +138,13 @@ def alerts(*arguments: str) -> list[Object]:
     return rules
 
 
-def test_promtool_has_no_remark_about_the_rules(tmp_path: Path) -> None:
+def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "kronosbot", "rules": alerts()}]}))
     assert f"{len(CASES)} rules found" in promtool("check", "rules", "--lint-fatal", file)
 
 
-def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+def test_every_alert_has_a_firing_and_a_silent_test_case() -> None:
     assert [rule["alert"] for rule in alerts()] == list(CASES)
     for name, cases in CASES.items():
         assert {case["fires"] for case in cases} == {True, False}, name
@@ -182,7 +182,7 @@ def unit_test(rule: Object, case: dict[str, Any]) -> Object:
     }  # fmt: skip
 
 
-def test_every_alert_links_to_a_section_of_the_runbook_that_is_there() -> None:
+def test_every_alert_links_to_an_existing_runbook_section() -> None:
     page = (ROOT / "docs/operations/runbook.md").read_text()
     anchors = {slugify(title, "-") for title in re.findall(r"^#+ (.+)$", page, re.MULTILINE)}
     for rule in alerts():
@@ -197,7 +197,7 @@ def test_every_alert_links_to_a_section_of_the_runbook_that_is_there() -> None:
     )
 
 
-def test_the_values_reach_the_alerts() -> None:
+def test_values_configure_the_alerts() -> None:
     by_name = {rule["alert"]: rule["expr"] for rule in alerts("--set", "alerts.jobMissingHours=50")}
     assert by_name["KronosbotJobMissing"].endswith("> 180000")
     kept_running = alerts("--set", "bots[0].env.KRONOS_PAUSE=never")
@@ -234,9 +234,7 @@ def cells(place: dict[str, int]) -> Iterator[tuple[int, int]]:
             yield x, y
 
 
-def test_dashboard_and_alerts_ask_for_metrics_that_there_are_and_the_docs_have_all_of_them() -> (
-    None
-):
+def test_dashboard_and_alerts_use_existing_metrics_and_the_docs_list_all() -> None:
     asked = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
     asked += [rule["expr"] for rule in alerts()]
     named = {name for expression in asked for name in re.findall(r"kronosbot_\w+", expression)}

@@ -61,14 +61,14 @@ def test_helm_lints_it_strictly(ci: str) -> None:
 
 
 @pytest.mark.parametrize("ci", CI)
-def test_every_manifest_is_one_that_kubernetes_takes(ci: str) -> None:
+def test_every_manifest_is_valid_for_kubernetes(ci: str) -> None:
     for manifest in rendered(ci=ci):
         if manifest["apiVersion"] == OF_PROMETHEUS:
             continue  # see tests/chart/test_monitoring.py
         kubernetes_validate.validate(manifest, "1.37", strict=True)
 
 
-def test_a_field_that_kubernetes_does_not_know_would_be_found() -> None:
+def test_an_unknown_field_would_be_found() -> None:
     manifest = yaml.safe_load(yaml.safe_dump(cronjob("tradingbot-kronos")))
     manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["comand"] = []
     with pytest.raises(kubernetes_validate.ValidationError, match="comand"):
@@ -97,7 +97,7 @@ def test_every_object_is_labelled_and_in_the_namespace(ci: str) -> None:
 
 
 @pytest.mark.parametrize("ci", CI)
-def test_every_pod_is_held_as_short_as_it_can_be(ci: str) -> None:
+def test_every_pod_has_minimal_privileges(ci: str) -> None:
     for name, pod in pods(rendered(ci=ci)).items():
         assert pod["automountServiceAccountToken"] is False, name
         assert pod["securityContext"]["runAsNonRoot"] is True, name
@@ -144,7 +144,7 @@ def test_the_space_is_paused_within_the_grace_period() -> None:
     assert job["activeDeadlineSeconds"] > Settings().wake_timeout + 600
 
 
-def test_a_wrong_setting_is_not_tried_again_and_a_drained_node_is_no_failure() -> None:
+def test_a_settings_error_is_not_retried_and_a_drained_node_is_not_a_failure() -> None:
     job = cronjob("tradingbot-kronos")["spec"]["jobTemplate"]["spec"]
     assert job["podReplacementPolicy"] == "Failed", "else two would be at work at once"
     wrong, drained = job["podFailurePolicy"]["rules"]
@@ -156,7 +156,7 @@ def test_a_wrong_setting_is_not_tried_again_and_a_drained_node_is_no_failure() -
     )  # fmt: skip
 
 
-def test_kronostraderbot_runs_when_kronosbot_has_come_to_its_end() -> None:
+def test_kronostraderbot_runs_after_kronosbot_has_ended() -> None:
     first, second = cronjob("tradingbot-kronos"), cronjob("tradingbot-kronostrader")
     [container] = pods((second,))["tradingbot-kronostrader"]["containers"]
     assert container["command"] == ["python", "-m", "tradingbot.kronostraderbot"]
@@ -170,7 +170,7 @@ def at(job: Object) -> timedelta:
     return timedelta(hours=int(hour), minutes=int(minute))
 
 
-def test_a_bot_of_ones_own_has_its_own_image_program_settings_and_memory() -> None:
+def test_a_custom_bot_has_its_own_image_program_settings_and_memory() -> None:
     bots = rendered(ci="bots")
     pod = pods(bots)["tradingbot-advisor"]
     [container] = pod["containers"]
@@ -219,7 +219,7 @@ def test_a_cronjob_has_its_bots_name_without_bot_and_runs_the_program_before_the
     assert all(len(name) <= 52 for name in made), "Kubernetes allows a CronJob no more"
 
 
-def test_shards_make_it_an_indexed_job_whose_pods_know_their_part() -> None:
+def test_with_shards_the_job_is_indexed_and_pods_know_their_shard() -> None:
     job = cronjob("tradingbot-kronos", ci="shards")["spec"]["jobTemplate"]["spec"]
     assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", 4, 4)
     assert job["backoffLimitPerIndex"] == 1
@@ -230,7 +230,7 @@ def test_shards_make_it_an_indexed_job_whose_pods_know_their_part() -> None:
 
 
 @pytest.mark.parametrize("ci", CI)
-def test_settings_of_the_bots_are_such_as_they_know(ci: str) -> None:
+def test_every_setting_of_the_bots_exists(ci: str) -> None:
     for pod in pods(rendered(ci=ci)).values():
         if "tradingbot" in " ".join(pod["containers"][0].get("command", [])):
             Settings.from_env(plain(pod))
@@ -252,7 +252,7 @@ def known_settings() -> set[str]:
 
 
 @pytest.mark.parametrize("ci", CI)
-def test_the_token_of_the_hub_is_given_to_kronosbot_alone(ci: str) -> None:
+def test_only_kronosbot_gets_the_hub_token(ci: str) -> None:
     with_token = {
         name for name, pod in pods(rendered(ci=ci)).items() if "HF_TOKEN" in yaml.safe_dump(pod)
     }
@@ -260,7 +260,7 @@ def test_the_token_of_the_hub_is_given_to_kronosbot_alone(ci: str) -> None:
     assert with_token == (set() if in_cluster else {"tradingbot-kronos"})
 
 
-def test_no_secret_is_needed_for_a_pod_to_start_but_those_that_the_chart_makes() -> None:
+def test_pods_start_without_secrets_other_than_the_charts() -> None:
     for ci in CI:
         for pod in pods(rendered(ci=ci)).values():
             for variable in pod["containers"][0]["env"]:
@@ -269,7 +269,7 @@ def test_no_secret_is_needed_for_a_pod_to_start_but_those_that_the_chart_makes()
                     assert reference.get("optional", False) is not own
 
 
-def test_the_database_is_what_the_secret_says_unless_the_values_say_it() -> None:
+def test_the_database_comes_from_the_secret_unless_the_values_set_it() -> None:
     pod = variables(pods(rendered())["tradingbot-kronos"])
     assert {name for name in pod if name in DATABASE} == DATABASE
     assert all(pod[name] == ("tradingbot-secrets", name) for name in DATABASE)
@@ -282,7 +282,7 @@ def test_the_database_is_what_the_secret_says_unless_the_values_say_it() -> None
     )
 
 
-def test_a_setting_of_the_values_goes_before_that_of_the_secret_and_is_listed_once() -> None:
+def test_settings_in_the_values_override_the_secret_and_are_listed_once() -> None:
     given = {
         "POSTGRES_HOST": "db.example.org",
         "KRONOS_API_KEY": {"configMapKeyRef": {"name": "keys", "key": "space"}},
@@ -328,7 +328,7 @@ def in_env(name: str, value: object) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_in_plain_text_is_refused_and_a_reference_to_one_is_not(name: str) -> None:
+def test_a_plain_text_secret_is_refused_and_a_reference_accepted(name: str) -> None:
     for plain in ("s3cret", 12345):
         said = refusal("--set-json", f"env={json.dumps({name: plain})}")
         assert f"env: {name} " in said
@@ -339,14 +339,14 @@ def test_a_secret_in_plain_text_is_refused_and_a_reference_to_one_is_not(name: s
     helm("template", "tradingbots", CHART, "--set-json", f"env={json.dumps(refer)}")
 
 
-def test_it_is_refused_wherever_settings_are_given_used_or_not() -> None:
+def test_a_plain_text_secret_is_refused_in_every_place_used_or_not() -> None:
     for name in ("KRONOS_API_KEY", "HF_TOKEN"):
         said = [refusal("--set-json", values) for values in in_env(name, "s3cret")]
         for place, line in zip(("env", "space.env", "bots: a: env"), said, strict=True):
             assert f" {place}: {name} " in line, line
 
 
-def test_what_is_no_secret_may_stand_in_the_values_but_no_address_with_a_password() -> None:
+def test_values_may_contain_settings_but_no_address_with_a_password() -> None:
     for values in in_env("KRONOS_MODEL", "kronos-mini"):
         plain = {**dict.fromkeys(NO_SECRETS, "1"), "KRONOS_API_KEY": ""}
         helm("template", "t", CHART, "--set-json",
@@ -376,7 +376,7 @@ def test_what_is_no_secret_may_stand_in_the_values_but_no_address_with_a_passwor
          f"the Space {DEFAULT_SPACE}"),
     ],
 )  # fmt: skip
-def test_the_bots_use_the_space_that_the_values_name_and_the_notes_say_whose_it_is(
+def test_the_bots_use_the_configured_space_and_the_notes_name_its_owner(
     env: Object, space: tuple[str, str], notes: str
 ) -> None:
     given = ("--set-json", f"env={json.dumps(env)}")
@@ -387,7 +387,7 @@ def test_the_bots_use_the_space_that_the_values_name_and_the_notes_say_whose_it_
     assert f"Forecasts come from {notes}" in said
 
 
-def test_the_default_space_gets_no_secret_that_nobody_meant_for_it() -> None:
+def test_the_default_space_gets_no_secret_by_default() -> None:
     secret = {"HF_TOKEN": "hf_x", "KRONOS_API_KEY": "k3y"}
     unnamed = plain(pods(rendered())["tradingbot-kronos"])
     with pytest.raises(ConfigError, match="HF_SPACE_REPO is not set, and KRONOS_API_KEY and HF_TO"):
@@ -402,7 +402,7 @@ def test_the_default_space_gets_no_secret_that_nobody_meant_for_it() -> None:
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
 
-def test_an_image_may_be_named_by_its_digest() -> None:
+def test_an_image_may_be_given_by_its_digest() -> None:
     places = ("image", "space.image", "postgres.image")
     digests = ",".join(f"{place}.digest={DIGEST}" for place in places)
     bots = [
@@ -435,7 +435,7 @@ def test_an_image_may_be_named_by_its_digest() -> None:
         *(("digest", value) for value in ("sha256:12", "0" * 64, DIGEST.upper(), f"{DIGEST}0")),
     ],
 )  # fmt: skip
-def test_what_is_no_reference_to_an_image_is_refused(key: str, wrong: object) -> None:
+def test_an_invalid_image_reference_is_refused(key: str, wrong: object) -> None:
     bot = {"name": "kronosbot", "schedule": "@daily", "image": {key: wrong}}
     places = ("image", "space.image", "postgres.image")
     values = [f"{place}.{key}={json.dumps(wrong)}" for place in places]
@@ -451,12 +451,12 @@ def test_what_is_no_reference_to_an_image_is_refused(key: str, wrong: object) ->
     ["kronos", "me/kronos", "registry.example.org/kronos", "localhost:5000/a/b",
      "reg:5000/a__b.c-d", "[::1]:5000/a", "REG.example.org/a"],
 )  # fmt: skip
-def test_a_repository_of_any_registry_is_taken(repository: str) -> None:
+def test_a_repository_of_any_registry_is_accepted(repository: str) -> None:
     pod = pods(rendered("--set-json", f"image.repository={json.dumps(repository)}"))
     assert pod["tradingbot-kronos"]["containers"][0]["image"] == f"{repository}:{__version__}"
 
 
-def test_a_version_with_a_plus_makes_labels_and_tags_that_are_allowed(tmp_path: Path) -> None:
+def test_a_version_with_a_plus_gives_valid_labels_and_tags(tmp_path: Path) -> None:
     chart = tmp_path / "tradingbots"
     shutil.copytree(CHART, chart)
     text = (chart / "Chart.yaml").read_text()
@@ -503,7 +503,7 @@ def test_a_number_that_helm_would_change_is_refused(number: int) -> None:
         assert at in said, f"{path}: {said}"
 
 
-def test_a_quantity_is_one_to_kubernetes_too() -> None:
+def test_accepted_quantities_are_valid_in_kubernetes() -> None:
     good = ["1", "0.5", "1.", ".5", "100m", "1k", "1Ki", "2Gi", "1E", "1e3", "5E-2", "12P", "3n"]
     bad = [".", "..", "1.2.3", "1K", "1ki", "1mi", "1 Gi", "-1", "1GiB", "1kb", "Gi", "1e400", ""]
 
@@ -534,7 +534,7 @@ def test_every_number_of_the_schema_has_its_bounds() -> None:
         assert -EXACT <= one["minimum"] <= one["maximum"] <= EXACT
 
 
-def test_numbers_that_helm_keeps_are_written_as_they_were_given(tmp_path: Path) -> None:
+def test_exactly_representable_numbers_are_rendered_unchanged(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text(f"env: {{A: {EXACT}, B: {-EXACT}, C: 1000000000}}\n")
     made = variables(pods(rendered("--values", str(values)))["tradingbot-kronos"])
@@ -543,7 +543,7 @@ def test_numbers_that_helm_keeps_are_written_as_they_were_given(tmp_path: Path) 
     assert "at '/env/A': maximum: got" in refusal("--values", str(values))
 
 
-def test_another_secret_may_be_named() -> None:
+def test_a_different_secret_name_can_be_set() -> None:
     pod = pods(rendered("--set", "secretName=mine"))["tradingbot-kronos"]
     secrets = {value[0] for value in variables(pod).values() if isinstance(value, tuple)}
     assert secrets == {"mine"}
@@ -552,7 +552,7 @@ def test_another_secret_may_be_named() -> None:
 # the Space in the cluster -----------------------------------------------------------------
 
 
-def test_the_space_of_the_cluster_is_where_the_bots_ask() -> None:
+def test_the_bots_use_the_space_of_the_cluster() -> None:
     objects = rendered(ci="space")
     deployment = find(objects, "Deployment", "tradingbots-space")["spec"]
     service = find(objects, "Service", "tradingbots-space")["spec"]
@@ -575,7 +575,7 @@ def test_the_space_of_the_cluster_is_where_the_bots_ask() -> None:
     )
 
 
-def test_the_space_grows_under_load_and_outlives_a_drained_node() -> None:
+def test_the_space_scales_under_load_and_survives_a_drained_node() -> None:
     objects = rendered(ci="space")
     scaler = find(objects, "HorizontalPodAutoscaler", "tradingbots-space")["spec"]
     assert scaler["scaleTargetRef"]["name"] == "tradingbots-space"
@@ -589,7 +589,7 @@ def test_the_space_grows_under_load_and_outlives_a_drained_node() -> None:
     assert budget["maxUnavailable"] == 1
 
 
-def test_only_the_bots_and_whom_the_values_name_reach_the_space_which_reaches_nobody() -> None:
+def test_only_bots_and_configured_peers_reach_the_space_which_reaches_no_one() -> None:
     objects = rendered(ci="space")
     policy = find(objects, "NetworkPolicy", "tradingbots-space")["spec"]
     labels = find(objects, "Deployment", "tradingbots-space")["spec"]["template"]["metadata"]
@@ -612,7 +612,7 @@ def test_only_the_bots_and_whom_the_values_name_reach_the_space_which_reaches_no
     }
 
 
-def test_every_pod_has_a_network_policy_and_can_be_reached_by_those_who_need_it() -> None:
+def test_every_pod_has_a_network_policy_that_allows_its_clients() -> None:
     objects = rendered("--set", "space.enabled=true,postgres.enabled=true")
     policies = {
         one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "NetworkPolicy"
@@ -644,7 +644,7 @@ def test_every_pod_has_a_network_policy_and_can_be_reached_by_those_who_need_it(
     assert "NetworkPolicy" not in {one["kind"] for one in rendered("--set", off)}
 
 
-def test_whom_the_bots_reach_and_who_reaches_postgres_may_be_chosen() -> None:
+def test_egress_of_the_bots_and_ingress_of_postgres_can_be_configured() -> None:
     peer = {"podSelector": {"matchLabels": {"app": "psql"}}}
     objects = rendered(
         "--set", "postgres.enabled=true",
@@ -684,7 +684,7 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
 # Postgres in the cluster ------------------------------------------------------------------
 
 
-def test_the_small_postgres_is_off_and_where_it_is_on_the_bots_store_there() -> None:
+def test_the_small_postgres_is_off_by_default_and_used_when_on() -> None:
     assert "StatefulSet" not in {one["kind"] for ci in CI if ci != "postgres"
                                  for one in rendered(ci=ci)}  # fmt: skip
     objects = rendered(ci="postgres")
@@ -805,9 +805,7 @@ def test_the_bots_role_owns_its_database_and_is_no_superuser(
          "database: host, user and name belong together"),
     ],
 )  # fmt: skip
-def test_a_value_that_cannot_be_meant_is_refused_with_its_name(
-    arguments: list[str], says: str
-) -> None:
+def test_an_invalid_value_is_refused_with_its_name(arguments: list[str], says: str) -> None:
     assert says in refusal(*arguments)
 
 
@@ -826,7 +824,7 @@ def test_a_schedule_that_kubernetes_would_refuse_is_refused(schedule: str) -> No
     assert "schedule" in refusal("--set-json", f"backup.schedule={json.dumps(schedule)}")
 
 
-def test_every_way_to_write_a_schedule_is_taken() -> None:
+def test_every_valid_schedule_format_is_accepted() -> None:
     schedules = [
         *("5 22 * * 1-5", "*/15 0,12 1-7/2 jan-Jun,12 MON-FRI", "59 23 31 12 6", "00 05 ? * sun"),
         *("0/90 * * * *", "@daily", "@hourly", "0 0 29 2 *", "10-30/5,45 * * * 0"),
@@ -838,12 +836,12 @@ def test_every_way_to_write_a_schedule_is_taken() -> None:
 @pytest.mark.parametrize(
     "zone", ["Etc/Nowhere", "America/NewYork", "Local", "utc ", "CEST", "UTC+1"]
 )
-def test_a_time_zone_that_nobody_knows_is_refused(zone: str) -> None:
+def test_an_unknown_time_zone_is_refused(zone: str) -> None:
     assert "timeZone" in refusal("--set", f"timeZone={zone}")
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "UTC", "Etc/GMT-14", "EST5EDT", "Asia/Tokyo"])
-def test_a_time_zone_of_the_list_is_taken(zone: str) -> None:
+def test_a_known_time_zone_is_accepted(zone: str) -> None:
     assert cronjob("tradingbot-kronos", "--set", f"timeZone={zone}")["spec"]["timeZone"] == zone
 
 
@@ -855,7 +853,7 @@ def refusal(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["2025bots", "my.bots"])
-def test_a_release_by_which_no_service_can_be_named_is_refused_where_there_is_one(
+def test_a_release_name_invalid_for_a_service_is_refused_if_one_is_needed(
     name: str,
 ) -> None:
     helm("template", name, CHART)
@@ -875,7 +873,7 @@ def test_a_release_by_which_no_service_can_be_named_is_refused_where_there_is_on
         ({"space": {"enabled": True}, "postgres": {"enabled": True}}, set()),
     ],
 )  # fmt: skip
-def test_the_notes_ask_for_those_keys_of_the_secret_that_are_needed(
+def test_the_notes_list_the_required_keys_of_the_secret(
     values: Object, keys: set[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "values.yaml"
@@ -886,13 +884,13 @@ def test_the_notes_ask_for_those_keys_of_the_secret_that_are_needed(
     assert ("is missing" in notes) is bool(keys)
 
 
-def test_numbers_and_truths_among_the_settings_stay_what_they_look_like() -> None:
+def test_numbers_and_booleans_in_settings_are_rendered_as_written() -> None:
     values = '{"A":1000000,"B":0.5,"C":true,"D":"5","E":""}'
     environ = variables(pods(rendered("--set-json", f"env={values}"))["tradingbot-kronos"])
     assert [environ[name] for name in "ABCDE"] == ["1000000", "0.5", "true", "5", ""]
 
 
-def test_a_bot_s_own_volumes_come_beside_tmp() -> None:
+def test_a_bots_own_volumes_are_mounted_in_addition_to_tmp() -> None:
     report = pods(rendered(ci="report"))["tradingbot-kronos-report"]
     [container] = report["containers"]
     assert container["args"] == ["report", "--out", "/reports/index.html"]
@@ -908,7 +906,7 @@ def test_a_bot_s_own_volumes_come_beside_tmp() -> None:
     assert [volume["name"] for volume in of_the_job["volumes"]] == ["tmp"]
 
 
-def test_every_value_is_documented_by_itself_or_with_what_holds_it() -> None:
+def test_every_value_or_its_parent_is_documented() -> None:
     documented: dict[int, bool] = {}  # of the enclosing keys: indent -> whether documented
     comment = ""
     for number, line in enumerate((CHART / "values.yaml").read_text().splitlines(), start=1):
@@ -926,7 +924,7 @@ def test_every_value_is_documented_by_itself_or_with_what_holds_it() -> None:
 # notifications ----------------------------------------------------------------------------
 
 
-def test_kronosbot_alone_gets_the_address_of_notifications_from_the_secret() -> None:
+def test_only_kronosbot_gets_the_notification_address_from_the_secret() -> None:
     secret = ("tradingbot-secrets", "KRONOS_NOTIFY")
     for ci in CI:
         for name, pod in pods(rendered(ci=ci)).items():

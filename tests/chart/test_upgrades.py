@@ -32,7 +32,7 @@ def image_of(cluster: Cluster) -> str:
     return image
 
 
-def test_an_upgrade_keeps_the_values_and_the_password_that_was_made_up(installed: Cluster) -> None:
+def test_an_upgrade_keeps_the_values_and_the_generated_password(installed: Cluster) -> None:
     secret = "/api/v1/namespaces/tradingbots-2025/secrets/tradingbots-postgres"
     password = installed.objects[secret]["data"]["POSTGRES_PASSWORD"]
     said = shell(installed, UPGRADE.format(chart=CHART, options=WAY_OUT))
@@ -42,7 +42,7 @@ def test_an_upgrade_keeps_the_values_and_the_password_that_was_made_up(installed
     assert installed.objects[secret]["data"]["POSTGRES_PASSWORD"] == password
 
 
-def test_the_selectors_that_kubernetes_lets_nobody_change_are_the_same(installed: Cluster) -> None:
+def test_immutable_selectors_are_unchanged(installed: Cluster) -> None:
     fixed = ("deployments", "statefulsets")
     before = {
         path: made["spec"]["selector"] for path, made in installed.objects.items()
@@ -79,7 +79,7 @@ NEWER = newer(yaml.safe_load((CHART / "values.yaml").read_text()), old_values())
 
 
 @pytest.mark.parametrize("key", NEWER)
-def test_each_key_that_is_new_is_missed_in_words(key: str) -> None:
+def test_a_missing_new_key_is_named_in_the_error(key: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         helm("template", "tradingbots", CHART, "--set", f"{key}=null")
     assert f"the values have no {key}" in refused.value.stderr

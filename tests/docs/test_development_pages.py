@@ -18,7 +18,7 @@ def paths_named() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "path"), sorted(set(paths_named())))
-def test_a_path_that_a_page_names_exists(page: str, path: str) -> None:
+def test_project_paths_on_the_page_exist(page: str, path: str) -> None:
     # a sentence about one package omits the package's name
     inner = [base for top in BASES[1:] for base in top.iterdir() if base.is_dir()]
     assert any((base / path).exists() for base in [*BASES, *inner])

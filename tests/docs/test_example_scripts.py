@@ -57,7 +57,7 @@ def forecast_all() -> None:
     commands.run("tradingbot.kronosbot", cwd=Path.cwd(), env=os.environ).check_returncode()
 
 
-def test_the_direct_call_prints_a_forecast(
+def test_the_example_of_a_direct_call_prints_a_forecast(
     market: Market, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frame = specified("direct_call.py")["pred"]
@@ -67,7 +67,7 @@ def test_the_direct_call_prints_a_forecast(
     assert "target_date" in capsys.readouterr().out
 
 
-def test_the_query_finds_tomorrows_row_after_the_job(
+def test_the_example_query_finds_tomorrows_row_after_the_job(
     market: Market, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert tables.datetime is datetime  # imported before the clock is replaced
@@ -179,7 +179,7 @@ def test_the_agent_reads_two_forecasts(tmp_path: Path) -> None:
         assert f"Kronos forecast of {symbol}, 3 trading days ahead." in answer
 
 
-def test_the_fan_is_drawn_with_its_outcome(tmp_path: Path) -> None:
+def test_the_forecast_chart_is_drawn_with_its_outcome(tmp_path: Path) -> None:
     printed = run("forecast_fan.py", tmp_path)
     assert "of 10 closes lie inside their 10-90 % range" in printed
     page = (tmp_path / "forecast_fan.html").read_text()

@@ -164,7 +164,7 @@ def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_commands_of_a_cluster_are_taken_by_the_real_helm_and_kubectl(tmp_path: Path) -> None:
+def test_cluster_commands_are_accepted_by_the_real_helm_and_kubectl(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "HF_TOKEN").write_text("hf_a")
@@ -186,7 +186,7 @@ def test_commands_of_a_cluster_are_taken_by_the_real_helm_and_kubectl(tmp_path: 
     assert ran >= 6
 
 
-def test_values_that_the_docs_show_are_taken_by_the_chart(tmp_path: Path) -> None:
+def test_chart_values_in_the_docs_are_accepted_by_the_chart(tmp_path: Path) -> None:
     shown = [block for block in blocks("yaml") if "--8<--" not in block.text]
     assert len(shown) >= 4
     for block in shown:
@@ -195,12 +195,12 @@ def test_values_that_the_docs_show_are_taken_by_the_chart(tmp_path: Path) -> Non
         assert "kind: CronJob" in helm("template", "tradingbots", CHART, "--values", file), block
 
 
-def test_the_manual_trigger_of_the_docs_is_the_one_that_is_tested() -> None:
+def test_the_documented_manual_trigger_is_tested() -> None:
     for page in ("README.md", "docs/operations/kubernetes.md", "docs/guides/kronos-forecasting.md"):
         assert RUN_NOW.strip() in pages()[page]
 
 
-def test_queries_of_the_docs_are_understood_by_postgres(postgres_url: str) -> None:
+def test_queries_in_the_docs_are_valid_in_postgres(postgres_url: str) -> None:
     shown = blocks("sql")
     assert len(shown) >= 3
     with get_db_session(postgres_url) as session:
@@ -208,7 +208,7 @@ def test_queries_of_the_docs_are_understood_by_postgres(postgres_url: str) -> No
             session.execute(text(block.text))
 
 
-def test_what_is_not_run_is_in_the_docs() -> None:
+def test_commands_excluded_from_testing_are_in_the_docs() -> None:
     """A pattern without a command is left over."""
     there = {command for block in BASH for command in commands(block)}
     unused = [pattern for pattern, _ in ELSEWHERE
@@ -216,7 +216,7 @@ def test_what_is_not_run_is_in_the_docs() -> None:
     assert unused == []
 
 
-def test_targets_of_make_that_the_docs_name_are_there() -> None:
+def test_make_targets_in_the_docs_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = {
         target for text in pages().values() for target in re.findall(r"`?make ([a-z-]+)\b", text)

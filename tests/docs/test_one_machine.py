@@ -21,7 +21,7 @@ def unit(name: str) -> configparser.ConfigParser:
     return found
 
 
-def test_systemd_takes_the_service_and_its_timer() -> None:
+def test_systemd_accepts_the_service_and_its_timer() -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("no systemd-analyze on this machine")
@@ -38,7 +38,7 @@ def test_the_service_runs_the_job_that_the_help_describes() -> None:
     assert unit("kronosbot.timer")["Timer"]["OnCalendar"] == "Mon..Fri 22:05 UTC"
 
 
-def test_the_containers_write_nowhere_and_no_password_is_in_the_file() -> None:
+def test_the_containers_are_read_only_and_the_file_has_no_password() -> None:
     services = COMPOSE["services"]
     for name in ("space", "kronosbot"):
         assert services[name]["read_only"] is True
@@ -49,7 +49,7 @@ def test_the_containers_write_nowhere_and_no_password_is_in_the_file() -> None:
         assert password is None or password.startswith("${POSTGRES_PASSWORD:?")
 
 
-def test_the_paths_of_the_files_and_of_the_page_are_there() -> None:
+def test_paths_in_the_files_and_on_the_page_exist() -> None:
     for service in COMPOSE["services"].values():
         match service.get("build"):
             case str(context):

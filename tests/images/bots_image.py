@@ -56,7 +56,7 @@ def candles(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_nightly_job_of_the_chart_runs_in_it(image: str, candles: Path) -> None:
+def test_the_charts_nightly_job_runs_in_the_image(image: str, candles: Path) -> None:
     nano = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
     with (
         Hub(launch=launch, environ={**os.environ, **nano}) as hub,
@@ -91,7 +91,7 @@ def test_the_nightly_job_of_the_chart_runs_in_it(image: str, candles: Path) -> N
         assert rows == 10
 
 
-def test_it_is_not_root_and_has_neither_compiler_nor_torch_nor_cache(image: str) -> None:
+def test_the_image_has_no_root_user_compiler_torch_or_cache(image: str) -> None:
     status, log = run(image, command=("sh", "-c",
         "id -u; for tool in cc gcc g++ clang make; do command -v $tool; done; "
         "find / -xdev '(' -iname 'torch*' -o -name '*.whl' -o -path '*/.cache/pip' ')' "
@@ -101,7 +101,7 @@ def test_it_is_not_root_and_has_neither_compiler_nor_torch_nor_cache(image: str)
     assert (status, log) == (0, "1000\n")
 
 
-def test_what_is_in_it_is_what_was_tested(image: str) -> None:
+def test_the_image_contains_the_tested_versions(image: str) -> None:
     status, log = run(image, command=("python", "-c",
         "from importlib.metadata import distributions as all\n"
         "for one in all(path=['/opt/bots']): print(one.name, one.version)",
@@ -116,7 +116,7 @@ def test_what_is_in_it_is_what_was_tested(image: str) -> None:
     assert installed <= tested
 
 
-def test_what_was_left_out_of_it_is_missed_by_nothing(image: str) -> None:
+def test_files_left_out_of_the_image_are_not_needed(image: str) -> None:
     """Our modules import, and of the packages that were made smaller what bots use works."""
     code = """
 import importlib, io, pkgutil, warnings
@@ -155,7 +155,7 @@ assert "ZeroDivisionError" in console.file.getvalue()
     assert status == 0, log
 
 
-def test_a_start_compiles_nothing(image: str) -> None:
+def test_a_start_compiles_no_python_files(image: str) -> None:
     """What a night's run imports has its bytecode in the image; user 1000 could not keep it."""
     code = (
         "import sys, pathlib\n"
@@ -168,7 +168,7 @@ def test_a_start_compiles_nothing(image: str) -> None:
     assert run(image, command=("python", "-B", "-c", code)) == (0, "[]\n")
 
 
-def test_it_is_small(image: str) -> None:
+def test_the_image_is_small(image: str) -> None:
     whole, base = containers.size(image), containers.size(containers.BASE)
     print(f"\nimage {whole / 1e6:.0f} MB, {(whole - base) / 1e6:.0f} MB of them above the base")
     assert whole <= 400e6

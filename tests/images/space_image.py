@@ -64,18 +64,18 @@ def space(image: str) -> Iterator[str]:
     podman("rm", "--force", container)
 
 
-def test_it_forecasts_without_a_network_and_on_a_read_only_disk(space: str) -> None:
+def test_the_image_forecasts_without_a_network_on_a_read_only_disk(space: str) -> None:
     answer = json.loads(podman("exec", space, "python", "-c", ASK))
     assert answer["model"] == "kronos-nano"
     assert all(row["low"] <= row["close"] <= row["high"] for row in answer["predictions"])
 
 
-def test_it_is_not_root(space: str) -> None:
+def test_the_image_does_not_run_as_root(space: str) -> None:
     assert podman("exec", space, "id", "-u").strip() == "1000"
     assert podman("exec", space, "stat", "-c", "%u", "/home/user/.cache/huggingface") == "1000\n"
 
 
-def test_no_compiler_no_cache_and_nothing_for_a_gpu_is_left_in_it(space: str) -> None:
+def test_the_image_contains_no_compiler_cache_or_gpu_files(space: str) -> None:
     left = podman("exec", "--user", "root", space, "sh", "-c",
         "for tool in cc gcc g++ clang make; do command -v $tool; done; "
         "find / -xdev '(' -name '*.whl' -o -path '*/.cache/pip' -o -name 'nvidia*' ')' "
@@ -84,7 +84,7 @@ def test_no_compiler_no_cache_and_nothing_for_a_gpu_is_left_in_it(space: str) ->
     assert [line for line in left.splitlines() if "No such file" not in line] == []
 
 
-def test_a_start_compiles_nothing(image: str) -> None:
+def test_a_start_compiles_no_python_files(image: str) -> None:
     """What the service imports has its bytecode in the image; user 1000 could not keep it."""
     code = "import kronos_space.__main__, kronos_space.server.connection, kronos_space.app; "
     code += "import pathlib, sys; "
@@ -94,7 +94,7 @@ def test_a_start_compiles_nothing(image: str) -> None:
     assert _finished(container) == (0, "[]\n")
 
 
-def test_it_stops_in_order_on_a_signal(image: str) -> None:
+def test_the_container_stops_cleanly_on_a_signal(image: str) -> None:
     container = start(image, *READ_ONLY)
     while not _health_check(container):
         time.sleep(0.2)
@@ -103,7 +103,7 @@ def test_it_stops_in_order_on_a_signal(image: str) -> None:
     assert status == 0, log
 
 
-def test_a_model_that_is_not_in_it_is_asked_of_the_hub_and_its_absence_told_in_one_line(
+def test_a_model_outside_the_image_is_requested_from_the_hub_or_reported_missing(
     image: str,
 ) -> None:
     status, log = _finished(start(image))  # the default is Kronos-mini, which is not in the image
@@ -114,13 +114,13 @@ def test_a_model_that_is_not_in_it_is_asked_of_the_hub_and_its_absence_told_in_o
     )
 
 
-def test_a_build_ends_where_the_model_to_bake_is_not_available(image: str, index: str) -> None:
+def test_a_build_fails_if_the_model_to_bake_is_unavailable(image: str, index: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as failure:
         build(CONTEXT, f"{IMAGE}:none", KRONOS_BAKE="kronos-maxi", TORCH_INDEX_URL=index)
     assert "kronos_space: 'kronos-maxi': expected one of kronos-mini" in failure.value.output
 
 
-def test_it_is_small(image: str) -> None:
+def test_the_image_is_small(image: str) -> None:
     whole, base = containers.size(image), containers.size(containers.BASE)
     print(f"\nimage {whole / 1e6:.0f} MB, {(whole - base) / 1e6:.0f} MB of them above the base")
     assert whole - base < 600e6

@@ -61,13 +61,13 @@ HOMES: dict[str, dict[str, str]] = {
 @pytest.mark.parametrize(
     ("path", "name"), [(path, name) for path, names in HOMES.items() for name in names]
 )
-def test_a_public_path_gives_the_very_object_of_its_package(path: str, name: str) -> None:
+def test_a_public_path_gives_the_same_object_as_its_package(path: str, name: str) -> None:
     home = import_module(HOMES[path][name])
     assert getattr(import_module(path), name) is getattr(home, name)
 
 
 @pytest.mark.parametrize("path", HOMES)
-def test_a_public_path_names_all_that_it_has(path: str) -> None:
+def test_a_public_path_lists_all_its_names(path: str) -> None:
     module = import_module(path)
     assert sorted(module.__all__) == sorted(HOMES[path])
     assert set(module.__all__) <= set(dir(module))
@@ -76,12 +76,12 @@ def test_a_public_path_names_all_that_it_has(path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["tradingbot", "tradingbot.utils.core", "tradingbot.utils.kronos_client"]
 )
-def test_a_name_that_there_is_not_is_an_attribute_error(path: str) -> None:
+def test_an_unknown_name_is_an_attribute_error(path: str) -> None:
     with pytest.raises(AttributeError, match=f"module '{path}' has no attribute 'Prophet'"):
         _ = import_module(path).Prophet
 
 
-def test_the_package_itself_gives_the_names_of_a_bot() -> None:
+def test_the_package_exports_the_names_for_bots() -> None:
     from tradingbot import Bot, KronosClient, get_db_session, kronos_forecast, run_ai_with_tools
 
     given = (Bot, KronosClient, get_db_session, kronos_forecast, run_ai_with_tools)
@@ -98,7 +98,7 @@ def test_importing_the_package_loads_no_other_part_of_it() -> None:
 
 
 @pytest.mark.integration
-def test_the_help_of_the_command_is_shown_without_loading_what_a_job_needs() -> None:
+def test_the_commands_help_loads_no_library_of_the_job() -> None:
     code = (
         "import atexit, json, runpy, sys\n"
         "atexit.register(lambda: print(json.dumps(list(sys.modules)), file=sys.stderr))\n"
@@ -118,7 +118,7 @@ def test_a_public_path_holds_no_code_of_its_own(face: str) -> None:
     assert [ast.unparse(part) for part in program.body[1:] if not _only_passes_on(part)] == []
 
 
-def test_all_of_utils_is_public_paths() -> None:
+def test_all_modules_of_utils_are_public_paths() -> None:
     there = {str(path.relative_to(FOLDER)) for path in (FOLDER / "utils").rglob("*.py")}
     assert there == {face for face in FACES if face.startswith("utils/")}
 

@@ -25,5 +25,5 @@ ASKED = {
 
 
 @pytest.mark.parametrize("name", sorted(ASKED))
-def test_no_pin_asks_for_a_newer_python_than_the_project(name: str) -> None:
+def test_no_pin_requires_a_newer_python_than_the_project(name: str) -> None:
     assert SpecifierSet(ASKED[name]).contains(OLDEST), f"{name} wants Python {ASKED[name]}"

@@ -49,12 +49,12 @@ def test_no_text_has_a_phrase_of_the_word_list() -> None:
     assert [str(finding) for finding in words.findings(words.project_files())] == []
 
 
-def test_a_module_is_read_in_one_sitting() -> None:
+def test_no_module_is_too_long() -> None:
     lengths = {name: len(text.splitlines()) for name, text in TEXTS.items()}
     assert {name: length for name, length in lengths.items() if length > 300} == {}
 
 
-def test_sql_stands_in_repositories_only() -> None:
+def test_sql_is_only_in_repositories() -> None:
     found = {
         name: [*SQL.findall(TEXTS[name]), *_sql(_tree(name))]
         for name in TEXTS
@@ -89,7 +89,7 @@ def test_sql_is_recognised(code: str) -> None:
         "history.get('AAPL')",
     ],
 )
-def test_what_hands_a_session_on_is_no_sql(code: str) -> None:
+def test_passing_a_session_on_is_not_sql(code: str) -> None:
     assert not list(_sql(ast.parse(code)))
 
 
@@ -116,7 +116,7 @@ def _command_bodies(app: typer.Typer) -> Iterator[str]:
             yield from _command_bodies(group.typer_instance)
 
 
-def test_every_file_of_the_service_is_named_in_what_is_uploaded() -> None:
+def test_every_file_of_the_service_is_in_the_upload_list() -> None:
     """A new file of kronos_space belongs into kronos_space/deployment/contents.py, or below
     NOT_SERVED."""
     folder = ROOT / "kronos_space"
@@ -135,7 +135,7 @@ def test_every_package_has_tests_without_a_process() -> None:
     assert packages - set(imported.findall(tests)) == set()
 
 
-def test_a_package_says_in_one_sentence_what_it_is() -> None:
+def test_a_package_describes_itself_in_one_sentence() -> None:
     said = {
         name: (ast.get_docstring(_tree(name)) or "").splitlines()
         for name in TEXTS
@@ -145,14 +145,14 @@ def test_a_package_says_in_one_sentence_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("package", ["kronos_space", "tradingbot"])
-def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
+def test_there_are_no_import_cycles(package: str) -> None:
     """Not even for types alone."""
     graph = grimp.build_graph(package, cache_dir=None)
     below = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     list(TopologicalSorter(below).static_order())  # raises CycleError
 
 
-def test_packages_stand_on_at_most_ten_levels() -> None:
+def test_packages_form_at_most_ten_layers() -> None:
     graph = grimp.build_graph("tradingbot", exclude_type_checking_imports=True, cache_dir=None)
     below: dict[str, set[str]] = {}
     for module in graph.modules - {"tradingbot"}:

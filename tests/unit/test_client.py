@@ -64,7 +64,7 @@ def quick_retries() -> Iterator[None]:
 # a working Space --------------------------------------------------------------------------
 
 
-def test_a_forecast_has_one_row_a_future_session_and_says_where_it_is_from(
+def test_a_forecast_has_one_row_a_session_and_states_its_origin(
     client: KronosClient,
 ) -> None:
     frame = client.predict("AAPL", horizon=5)
@@ -92,7 +92,7 @@ def test_the_same_candles_give_the_same_forecast_and_another_seed_another(
     assert not first["close"].equals(seeded["close"])
 
 
-def test_one_bad_ticker_does_not_spoil_the_others(client: KronosClient) -> None:
+def test_one_bad_ticker_does_not_affect_the_others(client: KronosClient) -> None:
     answers = dict(client.forecast_many(["AAPL", "ZZZZ", "MSFT"], horizon=2))
     assert set(answers) == {"AAPL", "ZZZZ", "MSFT"}
     assert isinstance(answers["ZZZZ"], UnknownSymbol)
@@ -102,7 +102,7 @@ def test_one_bad_ticker_does_not_spoil_the_others(client: KronosClient) -> None:
         assert (answer.symbol, answer.horizon, answer.model_name) == (symbol, 2, "kronos-nano")
 
 
-def test_many_tickers_go_in_batches_and_come_back_in_order(
+def test_many_tickers_are_sent_in_batches_and_returned_in_order(
     space_url: str, sample: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(space_client, "BATCH_SERIES", 2)
@@ -116,7 +116,7 @@ def test_many_tickers_go_in_batches_and_come_back_in_order(
     assert all(isinstance(answer, Forecast) for batch in batches for _, answer in batch)
 
 
-def test_the_space_names_the_row_of_a_history_that_cannot_be(
+def test_the_space_names_the_impossible_row_of_a_history(
     client: KronosClient, sample: DataService
 ) -> None:
     broken = sample.history("AAPL", bars=40).copy()
@@ -126,7 +126,7 @@ def test_the_space_names_the_row_of_a_history_that_cannot_be(
     assert "AAPL: the Space refuses it: row 17" in str(error)
 
 
-def test_what_is_no_candle_is_left_out_of_a_history_as_of_a_file(
+def test_invalid_rows_are_dropped_from_a_history_as_from_a_file(
     client: KronosClient, sample: DataService, caplog: pytest.LogCaptureFixture
 ) -> None:
     bars = sample.history("AAPL", bars=40)
@@ -153,7 +153,7 @@ def test_a_history_without_volume_is_forecast_too(
     assert isinstance(answer, Forecast)
 
 
-def test_one_missing_volume_does_not_discard_the_others(
+def test_a_single_missing_volume_keeps_the_others(
     client: KronosClient, sample: DataService, caplog: pytest.LogCaptureFixture
 ) -> None:
     bars = sample.history("AAPL", bars=40)
@@ -171,7 +171,7 @@ def test_one_missing_volume_does_not_discard_the_others(
     assert caplog.messages == ["AAPL: bars without a volume, which counts as 0: 1"]
 
 
-def test_a_frame_of_yfinance_is_forecast_like_ones_own(
+def test_a_yfinance_frame_is_forecast_like_your_own(
     client: KronosClient, sample: DataService
 ) -> None:
     bars = sample.history("AAPL", bars=40)
@@ -241,13 +241,13 @@ def test_an_hourly_bar_with_a_time_zone_becomes_utc(
     assert answer.as_of == datetime(2013, 2, 22, 15)
 
 
-def test_one_ticker_as_text_is_one_ticker_and_not_its_letters(client: KronosClient) -> None:
+def test_a_single_ticker_as_text_is_not_split_into_letters(client: KronosClient) -> None:
     [(symbol, answer)] = client.forecast_many("AAPL", horizon=1)
     assert symbol == "AAPL"
     assert isinstance(answer, Forecast)
 
 
-def test_a_horizon_of_numpys_whole_numbers_is_one(client: KronosClient) -> None:
+def test_a_numpy_integer_is_a_valid_horizon(client: KronosClient) -> None:
     frame = client.predict("AAPL", np.int64(3))  # type: ignore[arg-type]
     assert frame is not None
     assert len(frame) == 3
@@ -268,7 +268,7 @@ def test_a_horizon_of_numpys_whole_numbers_is_one(client: KronosClient) -> None:
         (["AAPL"], 5, "symbol=.'AAPL'.: expected a ticker"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_a_mistake_that_names_the_value(
+def test_senseless_arguments_are_errors_that_name_the_value(
     client: KronosClient, caplog: pytest.LogCaptureFixture, symbol: Any, horizon: Any, says: str
 ) -> None:
     for ask in (client.predict, client.forecast):
@@ -380,7 +380,7 @@ def test_without_an_address_predict_returns_none_and_forecast_says_what_to_set(
         client.forecast("AAPL")
 
 
-def test_the_stored_forecast_stands_in_while_the_space_sleeps(
+def test_the_stored_forecast_is_used_while_the_space_sleeps(
     client: KronosClient, sample: DataService, sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def sessions() -> Any:
@@ -402,7 +402,7 @@ def test_the_stored_forecast_stands_in_while_the_space_sleeps(
 @pytest.mark.parametrize(
     ("key", "says"), [("wrong", "is not the Space's key: http"), (None, "is not set: http")]
 )
-def test_a_key_that_the_space_refuses_is_a_wrong_setting(key: str | None, says: str) -> None:
+def test_a_refused_key_is_a_settings_error(key: str | None, says: str) -> None:
     with (
         scripted((401, {}, {"error": {"code": "x", "message": "no key"}})) as (url, _),
         pytest.raises(ConfigError, match=f"KRONOS_API_KEY {says}.*/metrics answered 401: no key"),
@@ -410,7 +410,7 @@ def test_a_key_that_the_space_refuses_is_a_wrong_setting(key: str | None, says: 
         SpaceClient(SpaceAddress(url, api_key=key)).check_key()
 
 
-def test_looking_for_a_stored_forecast_makes_no_tables(
+def test_looking_for_a_stored_forecast_creates_no_tables(
     sample: DataService, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database)
@@ -454,7 +454,9 @@ def test_each_kind_of_failure_has_its_error_and_a_way_out(
 
 
 @pytest.mark.slow
-def test_time_that_goes_by_in_a_full_queue_is_reported_as_that(sample: DataService) -> None:
+def test_waiting_in_a_full_queue_is_reported_as_the_cause_of_a_time_out(
+    sample: DataService,
+) -> None:
     over = threading.Event()
     full = (429, {"Retry-After": "0"}, b"")
     with (
@@ -466,7 +468,7 @@ def test_time_that_goes_by_in_a_full_queue_is_reported_as_that(sample: DataServi
         over.set()
 
 
-def test_a_forecast_for_other_dates_than_asked_for_is_no_answer(sample: DataService) -> None:
+def test_a_forecast_for_other_dates_than_requested_is_rejected(sample: DataService) -> None:
     close = float(sample.history("AAPL")["close"].iloc[-1])
     wrong = {
         "ok": True, "symbol": "AAPL", "model": "m", "as_of": "2013-02-21T00:00:00",
@@ -487,7 +489,7 @@ def test_a_forecast_for_other_dates_than_asked_for_is_no_answer(sample: DataServ
         client.close()
 
 
-def test_what_is_transient_is_tried_again(sample: DataService) -> None:
+def test_transient_errors_are_retried(sample: DataService) -> None:
     busy, refusal = (429, {"Retry-After": "1"}, b""), (422, {}, {"error": {"message": "no"}})
     with scripted(busy, (503, {}, b""), lambda: None, refusal) as (url, script):
         client = KronosClient(url, data=sample)
@@ -499,7 +501,7 @@ def test_what_is_transient_is_tried_again(sample: DataService) -> None:
         client.close()
 
 
-def test_a_space_that_hangs_is_left_after_the_timeout_and_not_asked_again(
+def test_a_hanging_space_is_given_up_at_the_timeout_and_not_called_again(
     sample: DataService,
 ) -> None:
     release = threading.Event()
@@ -512,7 +514,7 @@ def test_a_space_that_hangs_is_left_after_the_timeout_and_not_asked_again(
         client.close()
 
 
-def test_while_one_request_is_computed_the_next_one_is_on_its_way_and_no_third(
+def test_at_most_two_requests_are_in_flight(
     sample: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(space_client, "BATCH_SERIES", 1)
@@ -534,7 +536,7 @@ def test_while_one_request_is_computed_the_next_one_is_on_its_way_and_no_third(
     assert most == 2
 
 
-def test_who_stops_listening_stops_the_sending_too(
+def test_closing_the_iterator_stops_further_requests(
     sample: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(space_client, "BATCH_SERIES", 1)
@@ -554,7 +556,7 @@ def test_who_stops_listening_stops_the_sending_too(
 
 
 @pytest.mark.integration
-def test_a_request_under_way_does_not_hold_up_the_end_of_the_process(tmp_path: Path) -> None:
+def test_a_request_in_flight_does_not_delay_the_end_of_the_process(tmp_path: Path) -> None:
     program = """
 import sys, time, pathlib
 from tradingbot.client import KronosClient
@@ -611,7 +613,7 @@ def test_batches_after_the_death_of_the_space_fail_at_once(
         client.close()
 
 
-def test_the_api_key_goes_along_and_the_hub_token_does_not(
+def test_requests_carry_the_api_key_and_not_the_hub_token(
     sample: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -627,7 +629,7 @@ def test_the_api_key_goes_along_and_the_hub_token_does_not(
         assert not any("hf_secret" in str(headers) for _, headers in script.requests)
 
 
-def test_a_horizon_below_one_is_a_mistake_of_the_caller(client: KronosClient) -> None:
+def test_a_horizon_below_one_is_a_value_error(client: KronosClient) -> None:
     with pytest.raises(ValueError, match="horizon=0"):
         client.forecast("AAPL", 0)
 
@@ -636,7 +638,9 @@ def test_a_horizon_below_one_is_a_mistake_of_the_caller(client: KronosClient) ->
 
 
 @pytest.mark.integration
-def test_importing_the_client_loads_nothing_heavy_and_touches_nothing(tmp_path: Path) -> None:
+def test_importing_the_client_loads_no_heavy_library_and_has_no_side_effects(
+    tmp_path: Path,
+) -> None:
     program = """
 import sys
 def audit(event, args):

@@ -82,7 +82,9 @@ EVENTS = ["touch +1%", "reach +2% before -1%", "close above 0%", "drawdown above
 
 
 @BOTH
-def test_events_are_answered_as_by_the_space_with_their_error(kind: Any, space_url: str) -> None:
+def test_events_have_the_spaces_probabilities_with_standard_errors(
+    kind: Any, space_url: str
+) -> None:
     forecast = kind(space_url, data=SAMPLE).forecast("AAPL", 3, samples=20, events=EVENTS)
     asked = prepare("AAPL", SAMPLE.history("AAPL"), horizon=3, interval="1d", samples=20)
     body = json.loads(asked.body) | {"events": EVENTS}
@@ -151,7 +153,7 @@ def test_events_of_many_tickers_are_columns_too(kind: Any, space_url: str) -> No
 
 
 @BOTH
-def test_an_event_that_cannot_be_asked_names_itself(kind: Any, space_url: str) -> None:
+def test_an_invalid_event_is_named_in_the_error(kind: Any, space_url: str) -> None:
     client = kind(space_url, data=SAMPLE, samples=2)
     for events, says in (("tuch 5", "event 'tuch 5': expected touch LEVEL"), (5, "events=5: exp")):
         with pytest.raises(ValueError, match=says):
@@ -170,7 +172,9 @@ def test_both_clients_give_the_same_forecast(space_url: str) -> None:
 
 
 @BOTH
-def test_many_tickers_go_in_batches_and_a_bad_one_spoils_none(kind: Any, space_url: str) -> None:
+def test_many_tickers_are_sent_in_batches_and_a_bad_one_fails_alone(
+    kind: Any, space_url: str
+) -> None:
     asked = ["AAPL", "ZZZZ", *["IBM", "MSFT"] * 10]
     answers = list(kind(space_url, data=SAMPLE, samples=2).forecast_many(asked, 1))
     assert [symbol for symbol, _ in answers if symbol != "ZZZZ"] == ["AAPL", *asked[2:]]
@@ -193,7 +197,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 
 @BOTH
 @pytest.mark.parametrize(("options", "says"), MISTAKES)
-def test_a_programs_mistake_is_a_value_error_that_names_it(
+def test_wrong_arguments_are_value_errors_that_name_them(
     kind: Any, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
@@ -202,7 +206,7 @@ def test_a_programs_mistake_is_a_value_error_that_names_it(
 
 @BOTH
 @pytest.mark.parametrize("symbol", [["AAPL"], None, 5, " "])
-def test_predict_refuses_what_is_no_ticker_and_is_none_for_what_the_world_does(
+def test_predict_raises_for_wrong_arguments_and_returns_none_for_outages(
     kind: Any, symbol: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # `make run` leaves a database in the project's folder
@@ -288,7 +292,7 @@ def test_a_frame_of_many_tickers_is_read_in_every_usual_form(
     pd.testing.assert_frame_equal(made, plain)
 
 
-def test_ids_stay_as_the_frame_has_them(space_url: str) -> None:
+def test_ids_keep_their_values_and_type(space_url: str) -> None:
     candles = long("AAPL").assign(ticker="aapl ")
     with KronosClient(space_url, samples=4) as client:
         assert {*client.forecast_frame(candles, 2, timestamp_column="when")["symbol"]} == {"aapl "}
@@ -311,7 +315,7 @@ def test_a_frame_that_has_no_forecasts_says_why(frame: Any, says: str) -> None:
         KronosClient("http://127.0.0.1:9").forecast_frame(frame, timestamp_column=time)
 
 
-def test_columns_are_those_of_nixtla_on_request(space_url: str) -> None:
+def test_column_names_of_nixtla_are_available_on_request(space_url: str) -> None:
     candles = long("AAPL", names=("unique_id", "ds"))
     with KronosClient(space_url, samples=4) as client:
         made = client.forecast_frame(candles, 2, nixtla=True)
@@ -360,7 +364,7 @@ def test_a_forecast_is_a_frame_without_arguments_and_html(forecast: Forecast) ->
     assert len(repr(forecast)) < 4000, "the paths are not written out"
 
 
-def test_a_forecasts_frame_is_a_dataframe_and_what_comes_of_it_an_ordinary_one(
+def test_a_forecasts_frame_is_a_dataframe_and_its_results_are_ordinary_ones(
     forecast: Forecast,
 ) -> None:
     frame = frame_of(forecast)
@@ -373,7 +377,7 @@ def test_a_forecasts_frame_is_a_dataframe_and_what_comes_of_it_an_ordinary_one(
     assert frame.paths is forecast.paths
 
 
-def test_whatever_comes_of_a_forecasts_frame_goes_into_a_file_of_parquet(
+def test_results_of_a_forecasts_frame_can_be_written_to_parquet(
     forecast: Forecast,
 ) -> None:
     frame = frame_of(forecast)
@@ -383,7 +387,7 @@ def test_whatever_comes_of_a_forecasts_frame_goes_into_a_file_of_parquet(
         assert json.loads(json.dumps(one.attrs))["as_of"] == "2024-05-15 00:00:00"
 
 
-def test_attrs_of_a_long_frame_are_json_also_where_tickers_are_numbers(
+def test_attrs_of_a_long_frame_are_json_even_with_numeric_tickers(
     forecast: Forecast,
 ) -> None:
     assert (
@@ -396,7 +400,7 @@ def test_attrs_of_a_long_frame_are_json_also_where_tickers_are_numbers(
     assert made.attrs["errors"][700] == made.attrs["errors"][np.int64(700)]
 
 
-def test_as_of_in_attrs_is_text_that_is_used_like_a_datetime(forecast: Forecast) -> None:
+def test_as_of_in_attrs_is_text_that_works_like_a_datetime(forecast: Forecast) -> None:
     as_of, time = forecast.to_frame().attrs["as_of"], datetime(2024, 5, 15)
     assert as_of == time
     assert time == as_of
@@ -414,7 +418,7 @@ def test_as_of_in_attrs_is_text_that_is_used_like_a_datetime(forecast: Forecast)
     assert pd.Timestamp(as_of) == pickle.loads(pickle.dumps(as_of)) == deepcopy(as_of) == time
 
 
-def test_plot_with_arguments_is_that_of_pandas(
+def test_plot_with_arguments_is_the_plot_of_pandas(
     forecast: Forecast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[str] = []
@@ -458,7 +462,7 @@ def test_a_plot_shows_the_closes_before_the_forecast(space_url: str) -> None:
     assert forecast.restated(2 * forecast.last_close).recent[0][1] == 2 * closes.y[0]
 
 
-def test_without_plotly_a_plot_says_how_to_get_it(
+def test_without_plotly_a_plot_says_how_to_install_it(
     forecast: Forecast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
@@ -503,9 +507,7 @@ def awaited(work: Callable[[AsyncKronosClient], Any], url: str, **options: Any) 
         (http(b"x" * 3_000_000, "200 OK"), "answered what no Space does: it has more than"),
     ],
 )
-def test_what_a_space_answers_else_is_named_as_by_the_other_client(
-    answer: bytes, says: str
-) -> None:
+def test_both_clients_describe_unexpected_answers_alike(answer: bytes, says: str) -> None:
     with HostileServer() as server:
         server.answer = lambda: iter([answer])
         with pytest.raises(SpaceError, match=says):
@@ -516,7 +518,7 @@ def test_what_a_space_answers_else_is_named_as_by_the_other_client(
         assert any(b"x-api-key: a-key" in head.lower() for head in server.heads)
 
 
-def test_an_awaited_space_that_does_not_answer_is_left_at_the_time_out() -> None:
+def test_an_awaited_silent_space_is_given_up_at_the_time_out() -> None:
     with HostileServer() as server:
         server.answer = lambda: iter([1.0])
         with pytest.raises(SpaceUnavailable, match=r"did not answer within 0\.3 s"):
@@ -555,7 +557,7 @@ def test_a_full_queue_is_waited_for() -> None:
         server.server_close()
 
 
-def test_a_client_may_be_used_in_one_event_loop_after_the_other(space_url: str) -> None:
+def test_a_client_may_be_used_in_successive_event_loops(space_url: str) -> None:
     client = AsyncKronosClient(space_url, data=SAMPLE, samples=2)
     for _ in range(2):
         assert asyncio.run(client.predict("AAPL", 1)) is not None
@@ -576,7 +578,7 @@ def test_cancelling_an_awaited_forecast_ends_its_request() -> None:
     asyncio.run(program())
 
 
-def test_the_stored_forecast_stands_in_for_an_awaited_one_too(sqlite_url: str) -> None:
+def test_the_stored_forecast_replaces_an_awaited_one_too(sqlite_url: str) -> None:
     close = float(SAMPLE.history("AAPL")["close"].iloc[-1])
     numbers = {"last_close": close, "close": close, "low": close, "high": close, "prob_up": 0.5}
     made = made_up("AAPL", datetime(2013, 2, 21), **numbers)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ def nothing_remembered() -> None:
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_a_hint_names_packages_that_an_index_has_in_a_clone_and_from_a_wheel(
+def test_install_hints_are_correct_in_a_clone_and_from_a_wheel(
     extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     said = install_command(extra)
@@ -39,7 +39,7 @@ def test_a_hint_names_packages_that_an_index_has_in_a_clone_and_from_a_wheel(
     assert install_command(extra) == said
 
 
-def test_no_text_sends_anybody_to_an_index_that_does_not_have_the_project() -> None:
+def test_no_text_suggests_installing_the_project_from_an_index() -> None:
     found = [
         str(path.relative_to(ROOT))
         for folder in ("tradingbot", "kronos_space", "docs", "examples", "README.md")

@@ -20,9 +20,7 @@ from tradingbot.settings.models import AskedModel, parse_models
          [AskedModel("a"), AskedModel("b", space_url="http://space:7860")]),
     ],
 )  # fmt: skip
-def test_models_are_named_with_the_space_of_those_that_are_elsewhere(
-    text: str, models: list[AskedModel]
-) -> None:
+def test_a_models_entry_may_name_its_space(text: str, models: list[AskedModel]) -> None:
     assert Settings.from_env({"KRONOS_MODELS": text}).models == tuple(models)
 
 
@@ -31,14 +29,14 @@ def test_models_are_named_with_the_space_of_those_that_are_elsewhere(
     [",", "a,", "a,,b", "a,A", "a,b=", "a,=me/space", "a,b=ftp://x", "a,b=nowhere", "a,b=x y",
      "a=https://x.hf.space", "a=me/space,b", "a,b=https://user:pw@x", "a\nb", "a" * 201],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused_in_one_line_that_names_the_setting(text: str) -> None:
+def test_an_invalid_value_is_refused_in_one_line_that_names_the_setting(text: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_models(text)
     assert str(refused.value).startswith("KRONOS_MODELS")
     assert "\n" not in str(refused.value)
 
 
-def test_without_it_the_space_decides() -> None:
+def test_without_the_setting_the_space_chooses_the_model() -> None:
     assert Settings.from_env({}).models == Settings.from_env({"KRONOS_MODELS": " "}).models == ()
 
 

@@ -15,7 +15,7 @@ from tradingbot.space.wire import prepare
 MEASURED = (50, 1.0, 1.0)  # paths, temperature, top_p: docs/concepts/settings.md
 
 
-def test_the_service_its_engine_the_job_and_the_client_draw_paths_alike() -> None:
+def test_service_engine_job_and_client_have_the_same_sampling_defaults() -> None:
     fields = ForecastRequest.model_fields
     engine = SamplingParams()
     assert tuple(fields[name].default for name in ("samples", "temperature", "top_p")) == MEASURED
@@ -23,7 +23,7 @@ def test_the_service_its_engine_the_job_and_the_client_draw_paths_alike() -> Non
     assert (Settings().samples, TEMPERATURE, TOP_P) == MEASURED
 
 
-def test_what_the_job_sends_is_what_a_request_without_it_gets() -> None:
+def test_the_jobs_sampling_options_equal_the_services_defaults() -> None:
     days = pd.date_range("2024-01-01", periods=40, freq="B")
     bars = pd.DataFrame(
         dict.fromkeys(("open", "high", "low", "close", "volume"), 100.0), index=days

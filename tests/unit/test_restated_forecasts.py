@@ -134,7 +134,7 @@ def test_without_a_split_nothing_changes(
     assert reader(market, sqlite_url) == pytest.approx(1.03 * THEN)
 
 
-def test_candles_of_the_database_tell_the_scale_where_no_others_are_at_hand(
+def test_stored_candles_give_the_scale_if_there_are_no_others(
     market: Market, sqlite_url: str
 ) -> None:
     with get_db_session(sqlite_url) as session:
@@ -170,7 +170,7 @@ EVENTS = ("touch +2%", "close above 206", "reach 210 before -2%", "drawdown abov
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.0003, *RATIOS])
-def test_events_that_name_a_price_are_reported_in_the_scale_that_they_were_asked_in(
+def test_price_events_are_reported_in_the_scale_of_their_definition(
     market: Market, sqlite_url: str, ratio: float
 ) -> None:
     odds = tuple([0.25] * 5)

@@ -113,7 +113,7 @@ def test_events_are_moves_with_commas_between_them() -> None:
         (",".join(f"touch +{n}%" for n in range(1, 22)), "21 events: expected at most 20"),
     ],
 )
-def test_an_event_that_cannot_be_asked_of_every_ticker_is_named(value: str, expected: str) -> None:
+def test_an_event_with_a_price_is_refused_for_all_tickers(value: str, expected: str) -> None:
     with pytest.raises(ConfigError) as error:
         Settings.from_env({"KRONOS_EVENTS": value})
     assert str(error.value).startswith(f"KRONOS_EVENTS='{value[:60]}")
@@ -128,7 +128,7 @@ def test_a_secret_invalid_in_a_header_is_refused_without_showing_it(name: str, v
     assert value not in str(error.value)
 
 
-def test_a_value_that_was_read_from_a_file_counts_without_the_file_s_own_marks() -> None:
+def test_byte_order_marks_and_line_ends_of_files_are_removed_from_values() -> None:
     marked = {"HF_TOKEN": "\ufeffhf_x\r\n", "KRONOS_HORIZON": "\ufeff0000000007\n"}
     settings = Settings.from_env(marked | {"KRONOS_API_KEY": "\ufeffkey\r\n"})
     assert (settings.hf_token, settings.api_key, settings.horizon) == ("hf_x", "key", 7)
@@ -141,12 +141,12 @@ def test_a_value_that_was_read_from_a_file_counts_without_the_file_s_own_marks()
     assert database_url(parts).endswith("//me:pw@h")
 
 
-def test_secrets_do_not_show_when_settings_are_printed() -> None:
+def test_printed_settings_hide_secrets() -> None:
     settings = Settings.from_env({"HF_TOKEN": "hf_secret", "KRONOS_API_KEY": "key_secret"})
     assert "secret" not in repr(settings)
 
 
-def test_time_outs_may_be_replaced_for_a_block_in_the_whole_process() -> None:
+def test_time_outs_can_be_replaced_temporarily_for_the_process() -> None:
     hurried = Timeouts(hub_answer=0.5)
     with use_timeouts(hurried):
         assert Settings.from_env({}).timeouts is default_timeouts() is hurried

@@ -40,7 +40,7 @@ def given_env(**environ: str) -> Settings:
         (DEFAULT_SPACE, DEFAULT_URL),
     ],
 )
-def test_the_address_follows_from_the_name_as_the_hub_makes_it(repo: str, url: str) -> None:
+def test_the_address_is_derived_from_the_name_as_on_the_hub(repo: str, url: str) -> None:
     settings = given_env(HF_SPACE_REPO=repo)
     assert (settings.space_url, settings.hf_space_repo) == (url, repo)
 
@@ -56,11 +56,11 @@ def test_the_address_follows_from_the_name_as_the_hub_makes_it(repo: str, url: s
         ("https://me-kronos.evilhf.space", ""),
     ],
 )
-def test_the_name_follows_from_the_address_where_that_tells_it(url: str, repo: str) -> None:
+def test_the_name_is_derived_from_an_unambiguous_address(url: str, repo: str) -> None:
     assert given_env(KRONOS_SPACE_URL=url).hf_space_repo == repo
 
 
-def test_without_either_the_default_pair_stands_as_before() -> None:
+def test_without_either_setting_the_default_pair_is_used() -> None:
     assert (Settings.from_env({}).space_url, Settings.from_env({}).hf_space_repo) == (
         None, DEFAULT_SPACE,
     )  # fmt: skip
@@ -99,7 +99,7 @@ def test_two_settings_that_name_two_spaces_are_refused_by_both_names(one: str, t
 
 
 @pytest.mark.parametrize("make", [KronosClient, Settings.from_env])
-def test_the_client_refuses_them_as_the_job_does(
+def test_the_client_refuses_contradictory_settings_as_the_job_does(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KRONOS_SPACE_URL", DEFAULT_URL)
@@ -108,7 +108,7 @@ def test_the_client_refuses_them_as_the_job_does(
         make()
 
 
-def test_elsewhere_than_under_hf_space_any_space_may_be_served() -> None:
+def test_any_space_may_be_combined_with_an_address_outside_hf_space() -> None:
     for url in ("http://127.0.0.1:7860", "https://kronos.example.org", "http://space:7860"):
         settings = given_env(KRONOS_SPACE_URL=url, HF_SPACE_REPO="me/kronos")
         assert (settings.space_url, settings.hf_space_repo) == (url, "me/kronos")
@@ -134,7 +134,7 @@ KEY, TOKEN = {"KRONOS_API_KEY": "k3y"}, {"HF_TOKEN": "hf_x"}
         ({"KRONOS_SPACE_URL": "http://kronos-space:7860"}, None),
     ],
 )
-def test_the_default_s_owner_gets_a_secret_only_where_he_is_named(
+def test_the_default_spaces_owner_gets_a_secret_only_if_named(
     space: dict[str, str], secrets: dict[str, str], refused: str | None
 ) -> None:
     settings = Settings.from_env({**space, **secrets})
@@ -153,7 +153,7 @@ def test_without_a_secret_the_default_space_may_be_used_by_everybody() -> None:
     assert settings.space_in_words == f"the default Space {DEFAULT_SPACE} at {DEFAULT_URL}"
 
 
-def test_a_client_sends_no_key_to_the_default_s_owner_unasked(
+def test_a_client_sends_no_key_to_the_default_space_by_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KRONOS_API_KEY", "k3y")
@@ -168,7 +168,7 @@ def test_a_client_sends_no_key_to_the_default_s_owner_unasked(
     assert KronosClient().space.url == DEFAULT_URL
 
 
-def test_a_client_needs_no_token_and_shows_none_to_a_stranger() -> None:
+def test_a_client_needs_no_token_and_sends_none_to_foreign_spaces() -> None:
     settings = given_env(KRONOS_SPACE_URL=DEFAULT_URL, HF_TOKEN="hf_x")
     client = SpaceClient(SpaceAddress.of(settings))
     assert client._http._token is None
@@ -176,7 +176,7 @@ def test_a_client_needs_no_token_and_shows_none_to_a_stranger() -> None:
     assert SpaceClient(SpaceAddress.of(named))._http._token == "hf_x"
 
 
-def test_a_token_needs_the_name_of_a_space_whose_address_does_not_tell_it() -> None:
+def test_a_token_requires_the_spaces_name_if_the_address_is_ambiguous() -> None:
     settings = given_env(KRONOS_SPACE_URL="https://my-own-kronos.hf.space", HF_TOKEN="hf_x")
     with pytest.raises(ConfigError, match="may be the address of several Spaces"):
         check_space_is_known(settings, local=False)
@@ -210,12 +210,12 @@ def test_an_address_with_a_secret_in_it_is_refused_and_not_shown(name: str, url:
 
 
 @given(st.text(max_size=30))
-def test_no_address_that_passes_holds_a_user_or_a_query(text: str) -> None:
+def test_no_accepted_address_contains_a_user_or_a_query(text: str) -> None:
     if fault_of(text) is None:
         assert not set("@?#") & set(text)
 
 
-def test_an_address_given_to_the_client_holds_none_either() -> None:
+def test_an_address_given_to_the_client_contains_none_either() -> None:
     with pytest.raises(KronosError, match="space_url has a user") as refusal:
         KronosClient("https://me:s3cret@host")
     assert "s3cret" not in str(refusal.value)
@@ -225,9 +225,7 @@ def test_an_address_given_to_the_client_holds_none_either() -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
-def test_no_setting_keeps_the_line_end_of_the_file_it_was_read_from(
-    end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_lose_the_line_end_of_a_file(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     postgres = {
         "POSTGRES_HOST": "db", "POSTGRES_PORT": "5432", "POSTGRES_USER": "me",
         "POSTGRES_PASSWORD": " s3cret ", "POSTGRES_DATABASE": "bots",

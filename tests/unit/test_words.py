@@ -21,7 +21,7 @@ from scripts import words
         ("Makefile", "x: ## Told two apart\n", "Makefile:1: 'Told two apart': write distinguish"),
     ],
 )
-def test_a_phrase_is_found_with_its_place_and_the_plain_one(
+def test_a_phrase_is_found_with_its_place_and_an_alternative(
     tmp_path: Path, name: str, text: str, found: str
 ) -> None:
     (tmp_path / name).write_text(text)
@@ -41,7 +41,7 @@ def test_every_kind_of_text_file_is_read() -> None:
     assert {"README.md", "Makefile", "tradingbot/Dockerfile"} <= set(map(str, paths))
 
 
-def test_what_git_ignores_is_not_read_and_no_git_is_needed(tmp_path: Path) -> None:
+def test_ignored_files_are_skipped_without_using_git(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("/.venv/\n__pycache__/\n/report*.html\n")
     kept = ["README.md", "docs/page.md", ".github/flow.yml"]
     for name in (

@@ -144,7 +144,7 @@ def test_with_a_json_log_a_failed_start_is_one_json_line(
     assert line["message"].startswith(message)
 
 
-def test_a_port_that_is_taken_is_reported_in_one_line(log: Path, space_url: str) -> None:
+def test_a_port_in_use_is_reported_in_one_line(log: Path, space_url: str) -> None:
     port = int(space_url.rsplit(":", 1)[1])
     for level, way_out in (("", f"--port {port + 1}"), ("1", f"make serve PORT={port + 1}")):
         assert failed(log, "--port", str(port), MAKELEVEL=level) == (

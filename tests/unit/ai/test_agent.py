@@ -85,7 +85,7 @@ def ask(model: Any, *tools: Any, **options: Any) -> str:
 # the loop ---------------------------------------------------------------------------------
 
 
-def test_without_tools_the_answer_is_the_models() -> None:
+def test_without_tools_the_models_answer_is_returned() -> None:
     model = Scripted(answers=[AIMessage(" Hold. ")])
     assert ask(model) == "Hold."
     [messages] = model.asked
@@ -125,7 +125,7 @@ def test_the_tools_of_one_answer_run_at_the_same_time_and_answer_in_order() -> N
 
 
 @pytest.mark.integration
-def test_a_failing_tools_error_goes_back_to_the_model() -> None:
+def test_the_error_of_a_failing_tool_goes_back_to_the_model() -> None:
     first = wants(("broken", {}), ("unknown", {}), ("double", {"number": "two"}), ("double", {}))
     model = Scripted(answers=[first, AIMessage("I cannot say.")])
     assert ask(model, double, broken) == "I cannot say."
@@ -138,7 +138,7 @@ def test_a_failing_tools_error_goes_back_to_the_model() -> None:
 
 
 @pytest.mark.integration
-def test_arguments_that_are_no_json_go_back_to_the_model() -> None:
+def test_invalid_json_arguments_go_back_to_the_model() -> None:
     odd = AIMessage(
         "",
         invalid_tool_calls=[
@@ -158,7 +158,7 @@ def test_arguments_that_are_no_json_go_back_to_the_model() -> None:
 
 @pytest.mark.integration
 @use_timeouts(Timeouts(ai_tool=0.2))
-def test_a_tool_that_hangs_is_left_behind() -> None:
+def test_a_hanging_tool_is_abandoned() -> None:
     release = threading.Event()
 
     @tool
@@ -177,7 +177,7 @@ def test_a_tool_that_hangs_is_left_behind() -> None:
 
 
 @pytest.mark.integration
-def test_the_last_step_is_announced_and_then_there_is_an_end() -> None:
+def test_the_model_is_warned_of_its_last_step_before_the_agent_stops() -> None:
     endless = Scripted(answers=[wants(("double", {"number": 1}))])
     with pytest.raises(AIError, match="no answer in max_steps=3; at last it wanted to call double"):
         ask(endless, double, max_steps=3)
@@ -187,14 +187,14 @@ def test_the_last_step_is_announced_and_then_there_is_an_end() -> None:
     assert ask(obedient, double, max_steps=2) == "Fine."
 
 
-def test_an_empty_answer_is_none_and_no_steps_are_a_mistake() -> None:
+def test_an_empty_answer_is_an_error_and_zero_steps_are_refused() -> None:
     with pytest.raises(AIError, match="an empty answer in step 1"):
         ask(Scripted(answers=[AIMessage("  ")]))
     with pytest.raises(ValueError, match="max_steps=0: expected at least 1"):
         ask(Scripted(answers=[AIMessage("ok")]), max_steps=0)
 
 
-def test_a_plain_function_is_a_tool_too() -> None:
+def test_a_plain_function_can_be_a_tool() -> None:
     def triple(number: int) -> int:
         """Three times the number."""
         return 3 * number
@@ -204,7 +204,7 @@ def test_a_plain_function_is_a_tool_too() -> None:
     assert results(model) == [("success", "6")]
 
 
-def test_what_a_model_of_ones_own_raises_is_raised_as_it_is() -> None:
+def test_exceptions_of_a_custom_model_are_raised_unchanged() -> None:
     class Out(Scripted):
         def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
             raise ConnectionError("gone")
@@ -214,7 +214,7 @@ def test_what_a_model_of_ones_own_raises_is_raised_as_it_is() -> None:
 
 
 @use_timeouts(Timeouts(ai_answer=0.2))
-def test_a_model_of_ones_own_that_hangs_is_left_behind() -> None:
+def test_a_hanging_custom_model_is_abandoned() -> None:
     release = threading.Event()
 
     class Hangs(Scripted):
@@ -239,13 +239,13 @@ def test_a_model_that_cannot_call_tools_is_one_clear_line() -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("given", [double, ["double"], "double"])
-def test_what_is_no_list_of_tools_is_a_mistake(given: Any) -> None:
+def test_an_invalid_list_of_tools_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match=r"extra_tools has .*: expected a list of tools"):
         run_ai_with_tools("", "", given, model=Scripted(answers=[AIMessage("ok")]))
 
 
 @pytest.mark.integration
-def test_a_tool_that_leaves_the_process_and_a_call_without_a_name_are_answered() -> None:
+def test_a_tool_that_exits_and_a_call_without_a_name_become_errors_for_the_model() -> None:
     def leave() -> str:
         """Ends the process, or tries to."""
         raise SystemExit(3)
@@ -295,7 +295,7 @@ def read_all(bot: Any) -> list[str]:
     return [content for _, content in found]
 
 
-def test_a_model_can_read_all_of_a_bot_and_change_nothing(market: Market, database: str) -> None:
+def test_a_model_can_read_a_bot_but_not_change_it(market: Market, database: str) -> None:
     bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1})
     bot.run()
     numbers = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
@@ -320,7 +320,7 @@ def test_a_model_can_read_all_of_a_bot_and_change_nothing(market: Market, databa
     assert none == "No forecast of IBM that lies ahead is stored."
 
 
-def test_what_was_only_done_to_a_position_is_reported_as_that(
+def test_changes_of_a_position_without_a_trade_are_reported_as_such(
     market: Market, database: str
 ) -> None:
     bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1})
@@ -333,7 +333,7 @@ def test_what_was_only_done_to_a_position_is_reported_as_that(
     assert trades[1].endswith(": sell 99.95 AAPL at 100.00, costs 0.00 (split)")
 
 
-def test_a_bot_that_has_never_run_can_be_read_too(market: Market, database: str) -> None:
+def test_a_bot_that_has_never_run_can_be_read(market: Market, database: str) -> None:
     bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={})
     portfolio, trades, *_ = read_all(bot)
     assert (portfolio, trades) == ("USD 10000.00 in cash", "No trades yet.")
@@ -392,7 +392,7 @@ def test_a_refusal_is_one_line_that_names_the_model_and_its_address(
 
 
 @use_timeouts(Timeouts(ai_retries=0))
-def test_an_address_where_nobody_is_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     with pytest.raises(AIError, match=r"http://127.0.0.1:9/v1: .*refused"):
@@ -400,7 +400,7 @@ def test_an_address_where_nobody_is_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @use_timeouts(Timeouts(ai_retries=0, ai_request=0.3))
-def test_a_model_that_does_not_answer_is_left_after_the_timeout(
+def test_a_silent_model_is_given_up_after_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
@@ -429,9 +429,7 @@ def test_a_model_that_does_not_answer_is_left_after_the_timeout(
         ),
     ],
 )  # fmt: skip
-def test_a_key_goes_to_the_address_that_it_belongs_to(
-    environ: dict[str, str], url: str, key: str
-) -> None:
+def test_a_key_is_sent_only_to_its_own_address(environ: dict[str, str], url: str, key: str) -> None:
     model: Any = chat_model("some/model", environ)
     assert model.openai_api_base == url
     assert model.openai_api_key.get_secret_value() == key
@@ -450,14 +448,14 @@ def test_a_key_goes_to_the_address_that_it_belongs_to(
         ({"KRONOS_AI_MODEL": "m", "OPENAI_BASE_URL": "me"}, "OPENAI_BASE_URL='me': expected"),
     ],
 )
-def test_what_is_missing_is_one_clear_line(environ: dict[str, str], says_: str) -> None:
+def test_a_missing_setting_is_one_clear_line(environ: dict[str, str], says_: str) -> None:
     with pytest.raises(ConfigError, match=says_) as error:
         chat_model(None, environ)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.integration
-def test_without_the_extra_one_line_says_how_to_get_it() -> None:
+def test_without_the_extra_one_line_says_how_to_install_it() -> None:
     program = """
 import sys
 sys.modules["langchain_openai"] = None  # as if it were not installed
@@ -481,7 +479,7 @@ except ConfigError as error:
     )
 
 
-def test_a_tool_reads_what_the_model_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_accepts_unusual_spellings_of_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     """The forecast tool inside of the loop: odd arguments are answered in words."""
     from tradingbot.utils.core import kronos_forecast
 

@@ -25,7 +25,7 @@ Serve = Callable[..., Asked]
 
 
 @pytest.mark.parametrize("run", [ask, ask_awaited])
-def test_an_answer_runs_only_so_many_tools_and_the_model_gets_the_error(run: Any) -> None:
+def test_excess_tool_calls_in_an_answer_become_errors_for_the_model(run: Any) -> None:
     number = MAX_CALLS + 100
     model = Scripted(
         answers=[wants(*[("double", {"number": n}) for n in range(number)]), AIMessage("ok")]
@@ -40,7 +40,7 @@ def test_an_answer_runs_only_so_many_tools_and_the_model_gets_the_error(run: Any
 
 @pytest.mark.parametrize("run", [ask, ask_awaited])
 @use_timeouts(Timeouts(ai_tool=0.3))
-def test_tools_that_hang_take_only_so_many_threads(run: Any) -> None:
+def test_hanging_tools_use_a_limited_number_of_threads(run: Any) -> None:
     release = threading.Event()
     hanging = set()
 
@@ -61,7 +61,7 @@ def test_tools_that_hang_take_only_so_many_threads(run: Any) -> None:
 
 
 @pytest.mark.parametrize("run", [ask, ask_awaited])
-def test_a_long_result_is_cut_and_says_so(run: Any) -> None:
+def test_a_long_result_is_truncated_with_a_note(run: Any) -> None:
     def book() -> str:
         """Much text."""
         return "x" * 1_000_000
@@ -78,7 +78,7 @@ def test_a_long_result_is_cut_and_says_so(run: Any) -> None:
     assert len(failed) < MAX_CHARACTERS + 100
 
 
-def test_blocks_are_cut_together() -> None:
+def test_content_blocks_share_one_length_limit() -> None:
     image = {"type": "image", "base64": "x" * 100_000}
     text = {"type": "text", "text": "y" * 20_000}
     first, second, *rest = bounded_content([image, text, text, text])
@@ -95,18 +95,18 @@ anything = st.text(st.characters(categories=("L", "Cs", "Cc", "Zl", "So")), max_
 
 
 @given(anything)
-def test_whatever_text_it_is_can_be_sent(text: str) -> None:
+def test_any_text_can_be_sent(text: str) -> None:
     clean(text).encode()
     assert "\0" not in clean(text)
     assert len(name_text(text).splitlines()) <= 1
 
 
-def test_halves_of_a_pair_are_joined_or_replaced() -> None:
+def test_surrogate_halves_are_joined_or_replaced() -> None:
     assert clean("\ud83d\ude00 and \ud83d") == "😀 and \ufffd"
 
 
 @pytest.mark.integration
-def test_half_of_a_surrogate_pair_harms_nobody(served: Serve) -> None:
+def test_a_lone_surrogate_does_no_harm(served: Serve) -> None:
     half = "\ud83d"
 
     def news(about: str) -> str:
@@ -124,12 +124,12 @@ NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([1e30
 
 
 @given(NUMBERS)
-def test_no_number_is_written_out(number: float) -> None:
+def test_huge_numbers_are_not_written_out(number: float) -> None:
     for shown in (price_text(number), amount_text(number), change_text(number)):
         assert len(shown) < 24
 
 
-def test_ordinary_numbers_are_shown_as_ever() -> None:
+def test_ordinary_numbers_are_shown_unchanged() -> None:
     assert [price_text(one) for one in (449.3, 1.08432, 0.5, 0, 1e-8, 1e15, 1e300)] == [
         "449.30", "1.0843", "0.50000", "0.0000", "0.000000010000", "1e+15", "1e+300",
     ]  # fmt: skip
@@ -167,7 +167,7 @@ def test_the_names_of_many_calls_are_shortened_in_the_error() -> None:
     assert len(str(error.value)) < 400
 
 
-def test_what_is_cut_off_or_refused_by_any_provider_is_named() -> None:
+def test_truncated_and_refused_answers_of_any_provider_are_named() -> None:
     for metadata, says_ in (
         ({"stop_reason": "max_tokens"}, "cut off"),
         ({"finish_reason": "MAX_TOKENS"}, "cut off"),

@@ -140,7 +140,7 @@ def test_an_asynchronous_tool_that_hangs_is_cancelled(run: Any) -> None:
         (asyncio.CancelledError(), "Error: CancelledError"),
     ],
 )
-def test_what_a_coroutine_raises_goes_back_to_the_model(
+def test_errors_of_a_coroutine_go_back_to_the_model(
     run: Any, raised: BaseException, says_: str
 ) -> None:
     async def broken() -> str:
@@ -153,7 +153,7 @@ def test_what_a_coroutine_raises_goes_back_to_the_model(
     assert (status, told[: len(says_)]) == ("error", says_)
 
 
-def test_a_loop_that_a_tool_blocks_is_replaced() -> None:
+def test_an_event_loop_blocked_by_a_tool_is_replaced() -> None:
     release = threading.Event()
 
     async def block() -> None:
@@ -198,7 +198,7 @@ def test_tools_see_the_callers_context(run: Any) -> None:
     contextvars.copy_context().run(program)
 
 
-def test_a_model_of_ones_own_is_awaited_where_it_can_be() -> None:
+def test_an_asynchronous_custom_model_is_awaited() -> None:
     threads = set()
 
     class Awaitable(Scripted):
@@ -212,7 +212,7 @@ def test_a_model_of_ones_own_is_awaited_where_it_can_be() -> None:
 
 
 @use_timeouts(Timeouts(ai_answer=0.2))
-def test_an_awaited_model_that_hangs_is_left_behind() -> None:
+def test_a_hanging_awaited_model_is_abandoned() -> None:
     class Hangs(Scripted):
         async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
             await asyncio.sleep(60)
@@ -256,7 +256,7 @@ def streamed_call(name: str, arguments: dict[str, Any], before: str = "") -> Str
     return Stream([*said, {"tool_calls": [{"index": 0, **call}]}], "tool_calls")
 
 
-def test_the_text_arrives_while_the_model_still_speaks(served: Serve) -> None:
+def test_text_arrives_while_the_model_is_still_generating(served: Serve) -> None:
     heard = threading.Event()
     asked = served(streamed_call("double", {"number": 2}), streamed("Fo", heard, "ur", "."))
     pieces: list[str] = []
@@ -273,7 +273,7 @@ def test_the_text_arrives_while_the_model_still_speaks(served: Serve) -> None:
     assert asked.bodies[-1]["stream"] is True
 
 
-def test_pieces_can_be_awaited(served: Serve) -> None:
+def test_the_callback_for_text_may_be_asynchronous(served: Serve) -> None:
     served(streamed("Fo", "ur."))
     pieces: list[str] = []
 
@@ -286,7 +286,7 @@ def test_pieces_can_be_awaited(served: Serve) -> None:
 
 
 @pytest.mark.parametrize("run", BOTH)
-def test_words_before_a_call_are_parted_from_the_answer(served: Serve, run: Any) -> None:
+def test_text_before_a_tool_call_is_separated_from_the_answer(served: Serve, run: Any) -> None:
     served(streamed_call("double", {"number": 2}, before="Let me see."), streamed("Four."))
     pieces: list[str] = []
     assert run(None, double, on_text=pieces.append) == "Four."
@@ -294,7 +294,7 @@ def test_words_before_a_call_are_parted_from_the_answer(served: Serve, run: Any)
 
 
 @pytest.mark.parametrize("run", BOTH)
-def test_a_server_that_does_not_stream_is_heard_whole(served: Serve, run: Any) -> None:
+def test_a_server_without_streaming_gives_the_whole_answer(served: Serve, run: Any) -> None:
     asked = served(says("Hold."))
     pieces: list[str] = []
     assert run(None, on_text=pieces.append) == "Hold."
@@ -303,7 +303,7 @@ def test_a_server_that_does_not_stream_is_heard_whole(served: Serve, run: Any) -
 
 
 @pytest.mark.parametrize("run", BOTH)
-def test_what_on_text_raises_ends_the_conversation(served: Serve, run: Any) -> None:
+def test_an_exception_in_on_text_ends_the_conversation(served: Serve, run: Any) -> None:
     served(streamed("Fo", "ur."))
 
     def full(piece: str) -> None:
@@ -320,7 +320,7 @@ def test_a_chat_model_that_does_not_stream_gives_one_piece(run: Any) -> None:
     assert pieces == ["Hold."]
 
 
-def test_a_chat_model_of_ones_own_streams() -> None:
+def test_a_custom_chat_model_can_stream() -> None:
     class Streams(FakeListChatModel):
         async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             for chunk in self._stream(*args, **kwargs):
@@ -348,7 +348,7 @@ class OfNobody(BaseException):
         BaseExceptionGroup("", [OfNobody("odd")]),
     ],
 )
-def test_whatever_a_tool_raises_the_model_gets_the_error(
+def test_any_exception_of_a_tool_becomes_an_error_for_the_model(
     asking: Callable[..., str], way: str, error: BaseException
 ) -> None:
     if way != "function" and isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -384,7 +384,7 @@ def test_whatever_a_tool_raises_the_model_gets_the_error(
     assert said.startswith("Error: ")
 
 
-def test_the_shared_loop_outlives_a_coroutine_that_ends_its_process() -> None:
+def test_the_shared_loop_survives_a_coroutine_that_raises_system_exit() -> None:
     async def ends() -> None:
         raise KeyboardInterrupt
 

@@ -107,7 +107,7 @@ NO_ANSWERS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("answer", "says_"), NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_what_is_no_answer_is_an_error_that_names_it(
+def test_an_invalid_completion_is_an_error_that_shows_it(
     served: Serve, way: Callable[..., str], answer: Raw, says_: str
 ) -> None:
     served(answer)
@@ -128,7 +128,7 @@ STREAMS = {
 
 @pytest.mark.parametrize("way", [in_pieces, in_pieces_awaited])
 @pytest.mark.parametrize(("answer", "says_"), STREAMS.values(), ids=STREAMS)
-def test_a_stream_that_is_no_answer_is_an_error_that_names_it(
+def test_an_invalid_stream_is_an_error_that_shows_it(
     served: Serve, way: Callable[..., str], answer: Stream, says_: str
 ) -> None:
     served(answer)
@@ -140,7 +140,7 @@ NO_OBJECTS = ["[1]", "5", '"text"', "true", "[]", "1e400", '[{"number": 2}]']
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_arguments_that_are_no_object_go_back_to_the_model(
+def test_arguments_that_are_not_an_object_go_back_to_the_model(
     served: Serve, way: Callable[..., str]
 ) -> None:
     script = calls(("double", {"number": 2}), *(("double", text) for text in NO_OBJECTS))
@@ -161,14 +161,14 @@ def test_arguments_that_are_no_object_go_back_to_the_model(
         assert text.startswith("Error: the arguments cannot be read")
 
 
-def test_the_model_reads_what_its_arguments_should_have_been(served: Serve) -> None:
+def test_the_model_gets_the_expected_form_of_its_arguments(served: Serve) -> None:
     asked = served(calls(("double", "[1]")), says("ok"))
     assert whole(double) == "ok"
     [result] = [m for m in asked.bodies[1]["messages"] if m["role"] == "tool"]
     assert 'expected a JSON object, such as {"name": 1}, and not [1]' in result["content"]
 
 
-def test_arguments_that_are_given_as_an_object_are_understood(served: Serve) -> None:
+def test_arguments_given_as_an_object_are_accepted(served: Serve) -> None:
     script = calls(("double", {"number": 2}), ("double", ""))
     script["tool_calls"][0]["function"]["arguments"] = {"number": 21}
     script["tool_calls"][1]["function"] = None
@@ -192,7 +192,7 @@ def test_calls_without_ids_or_with_one_id_are_distinguished(served: Serve) -> No
     assert [m["content"] for m in (first, second, third)] == ["2", "4", "6"]
 
 
-def test_a_chat_model_that_is_passed_is_read_as_carefully(served: Serve) -> None:
+def test_answers_of_a_passed_chat_model_are_validated_too(served: Serve) -> None:
     from langchain_openai import ChatOpenAI
 
     with openai_server(Raw.of({"error": "no such model"})) as (url, _):
@@ -220,7 +220,7 @@ json_values = st.recursive(
 
 @settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(json_values)
-def test_any_json_is_a_completion_or_an_error_that_says_so(body: Any) -> None:
+def test_any_json_is_a_completion_or_a_clear_error(body: Any) -> None:
     for answer in (body, {"choices": [{"message": body}]}, completion({"tool_calls": body})):
         with suppress(AIError):
             read, invalid = readable(answer)

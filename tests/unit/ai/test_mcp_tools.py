@@ -71,7 +71,7 @@ def call(
     return result
 
 
-def test_each_tool_says_what_it_takes_and_gives_and_that_it_only_reads(sqlite_url: str) -> None:
+def test_each_tool_declares_its_schemas_and_that_it_is_read_only(sqlite_url: str) -> None:
     tools = KronosTools(Settings(), sqlite_url).all()
     listed = with_client(tools, lambda client: client.list_tools()).tools
     assert [tool.name for tool in listed] == NAMES
@@ -98,9 +98,7 @@ def test_a_stored_forecast_is_reported_in_words_and_as_the_document_of_predict(
         assert (document.symbol, document.source) == ("AAPL", "stored")
 
 
-def test_what_was_believed_on_a_day_of_the_past_can_be_read(
-    market: Market, sqlite_url: str
-) -> None:
+def test_the_forecast_of_a_past_day_can_be_read(market: Market, sqlite_url: str) -> None:
     store(sqlite_url)
     store(sqlite_url, TODAY - timedelta(days=8), low=90.0, close=91.0)
     result = call(market, sqlite_url, "stored_forecast", symbol="AAPL", as_of="2024-05-12")
@@ -109,7 +107,7 @@ def test_what_was_believed_on_a_day_of_the_past_can_be_read(
     assert "OLD: 6 more sessions have closed since" in result.content[0].text
 
 
-def test_a_client_that_shows_the_fan_is_given_the_closes_around_it(
+def test_a_client_with_the_chart_gets_the_closes_around_the_forecast(
     market: Market, sqlite_url: str
 ) -> None:
     store(sqlite_url, TODAY - timedelta(days=2))
@@ -126,16 +124,14 @@ def test_a_client_that_shows_the_fan_is_given_the_closes_around_it(
     assert "kronos/closes" not in (asyncio.run(ask()).meta or {})
 
 
-def test_what_comes_after_the_clock_is_not_read(market: Market, sqlite_url: str) -> None:
+def test_data_after_the_clock_is_not_read(market: Market, sqlite_url: str) -> None:
     store(sqlite_url, TODAY + timedelta(days=1))
     for asked in ({}, {"as_of": "2024-06-30"}):
         result = call(market, sqlite_url, "stored_forecast", symbol="AAPL", **asked)
         assert result.content[0].text.startswith("No forecast of AAPL is stored")
 
 
-def test_events_of_the_newest_forecast_are_read_where_they_are_stored(
-    market: Market, sqlite_url: str
-) -> None:
+def test_stored_events_of_the_newest_forecast_are_read(market: Market, sqlite_url: str) -> None:
     chances = [(0.1, 0.2, 0.3, 0.4, 0.5), (0.0, 0.1, 0.2, 0.3, 0.4), (0.2, 0.3, 0.4, 0.5, 0.6)]
     touch = EventChance("touch +2%", *chances)
     fall = EventChance("drawdown above 5%", *chances, mean=(1.0, 1.5, 2.0, 2.5, 3.0))
@@ -159,7 +155,7 @@ def test_events_of_the_newest_forecast_are_read_where_they_are_stored(
     assert "KRONOS_SPACE_URL is not set" in further.content[0].text
 
 
-def test_other_events_are_asked_of_the_space(
+def test_events_that_are_not_stored_come_from_the_space(
     market: Market, sqlite_url: str, space_url: str
 ) -> None:
     store(sqlite_url)
@@ -186,7 +182,7 @@ def test_the_record_is_that_of_the_newest_model(market: Market, sqlite_url: str)
     assert "80 % band held" in of_one.content[0].text
 
 
-def test_tickers_tells_the_active_ones_and_those_with_a_forecast(
+def test_the_tickers_tool_lists_active_tickers_and_those_with_a_forecast(
     market: Market, sqlite_url: str
 ) -> None:
     store(sqlite_url)
@@ -201,7 +197,7 @@ def test_tickers_tells_the_active_ones_and_those_with_a_forecast(
     ]
 
 
-def test_the_status_is_that_of_the_job_and_of_the_space(market: Market, database: str) -> None:
+def test_the_status_tool_reports_on_the_job_and_the_space(market: Market, database: str) -> None:
     Past(["AAPL"], sessions=8).store(database)
     result = call(market, database, "status")
     assert result.structured_content["runs"][0]["state"] == "ok"
@@ -209,7 +205,7 @@ def test_the_status_is_that_of_the_job_and_of_the_space(market: Market, database
     assert "No Space: KRONOS_SPACE_URL is not set" in result.content[0].text
 
 
-def test_without_a_database_each_tool_says_so_and_none_is_made(
+def test_without_a_database_each_tool_says_so_and_creates_none(
     market: Market, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path / 'none.db'}"
@@ -269,7 +265,7 @@ def test_a_file_that_is_no_database_is_reported_in_a_line(market: Market, tmp_pa
         ("tickers", {"all": True}, "Its arguments: none."),
     ],
 )
-def test_a_wrong_call_is_answered_in_one_line_that_says_how_to_ask(
+def test_a_wrong_call_gets_one_line_with_the_correct_usage(
     market: Market, sqlite_url: str, name: str, arguments: dict[str, Any], said: str
 ) -> None:
     result = call(market, sqlite_url, name, **arguments)
@@ -278,7 +274,7 @@ def test_a_wrong_call_is_answered_in_one_line_that_says_how_to_ask(
     assert len(result.content[0].text) < 800
 
 
-def test_a_failure_of_ours_tells_nothing_of_the_inside(
+def test_an_internal_failure_reveals_no_details(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(_asked: object) -> tuple[str, BaseModel]:
@@ -291,7 +287,7 @@ def test_a_failure_of_ours_tells_nothing_of_the_inside(
     assert "RuntimeError" in caplog.text
 
 
-def test_calls_run_beside_each_other_and_one_that_is_cancelled_holds_up_no_other(
+def test_calls_run_in_parallel_and_a_cancelled_one_delays_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(served, "MAX_CONCURRENT", 2)
@@ -323,7 +319,7 @@ def test_calls_run_beside_each_other_and_one_that_is_cancelled_holds_up_no_other
     with_client(tools, ask)
 
 
-def test_the_fan_is_one_file_that_loads_nothing(sqlite_url: str) -> None:
+def test_the_chart_is_one_file_without_external_requests(sqlite_url: str) -> None:
     tools = KronosTools(Settings(), sqlite_url).all()
     [page] = with_client(tools, lambda client: client.read_resource(FAN)).contents
     assert page.mime_type == "text/html;profile=mcp-app"

@@ -15,14 +15,14 @@ from tradingbot.settings.commission import Commission
 TICKERS = ["AAPL", "IBM", "MSFT"]
 
 
-def test_a_purchase_spends_the_cash_on_units_and_their_costs() -> None:
+def test_a_purchase_spends_the_cash_on_units_and_costs() -> None:
     account = Account({"USD": 1_000.0}, {"AAPL": 100.0}, 0.01)
     fill = account.buy("AAPL", 505.0)
     assert fill == Fill("AAPL", "buy", 5.0, 100.0, 5.0)  # 5 units for 500, plus 1 % costs
     assert account.portfolio == {"USD": 495.0, "AAPL": 5.0}
 
 
-def test_a_sale_brings_its_value_less_the_costs() -> None:
+def test_a_sale_yields_its_value_less_costs() -> None:
     account = Account({"USD": 0.0, "AAPL": 5.0}, {"AAPL": 100.0}, 0.01)
     assert account.sell("AAPL", 2.0) == Fill("AAPL", "sell", 2.0, 100.0, 2.0)
     assert account.portfolio == {"USD": 198.0, "AAPL": 3.0}
@@ -31,20 +31,20 @@ def test_a_sale_brings_its_value_less_the_costs() -> None:
     assert account.sell("AAPL") is None
 
 
-def test_without_costs_what_is_wanted_is_bought_evenly() -> None:
+def test_without_costs_wanted_tickers_are_bought_evenly() -> None:
     account = Account({"USD": 900.0}, {"AAPL": 100.0, "IBM": 50.0, "MSFT": 10.0}, 0.0)
     account.follow({"AAPL": 1, "IBM": 0, "MSFT": 1})
     assert account.portfolio == {"USD": 0.0, "AAPL": 4.5, "MSFT": 45.0}
 
 
-def test_what_comes_in_makes_all_even_again() -> None:
+def test_a_new_ticker_rebalances_all_holdings() -> None:
     owned = {"USD": 0.0, "AAPL": 6.0, "IBM": 6.0}  # 600 and 300
     account = Account(owned, {"AAPL": 100.0, "IBM": 50.0, "MSFT": 10.0}, 0.0)
     account.follow({"AAPL": 0, "IBM": 0, "MSFT": 1})
     assert account.portfolio == {"USD": 0.0, "AAPL": 3.0, "IBM": 6.0, "MSFT": 30.0}
 
 
-def test_what_is_sold_stays_cash_until_something_is_wanted() -> None:
+def test_proceeds_stay_in_cash_until_a_ticker_is_wanted() -> None:
     account = Account({"USD": 0.0, "AAPL": 6.0, "IBM": 6.0}, {"AAPL": 100.0, "IBM": 50.0}, 0.0)
     account.follow({"AAPL": -1, "IBM": 0})
     assert account.portfolio == {"USD": 600.0, "AAPL": 0.0, "IBM": 6.0}
@@ -52,19 +52,19 @@ def test_what_is_sold_stays_cash_until_something_is_wanted() -> None:
     assert account.portfolio == {"USD": 0.0, "AAPL": 0.0, "IBM": 18.0}
 
 
-def test_what_is_held_and_wanted_again_is_not_traded_to_and_fro() -> None:
+def test_holdings_that_are_still_wanted_are_not_traded() -> None:
     account = Account({"USD": 0.0, "AAPL": 6.0, "IBM": 6.0}, {"AAPL": 120.0, "IBM": 50.0}, 0.0005)
     account.follow({"AAPL": 1, "IBM": 1})
     assert account.fills == []
 
 
-def test_a_ticker_that_is_not_decided_is_left_alone() -> None:
+def test_a_ticker_without_a_decision_is_unchanged() -> None:
     account = Account({"USD": 100.0, "AAPL": 6.0}, {"IBM": 50.0}, 0.0)
     account.follow({"IBM": 1})
     assert account.portfolio == {"USD": 0.0, "AAPL": 6.0, "IBM": 2.0}
 
 
-def test_weights_move_the_whole() -> None:
+def test_weights_rebalance_the_whole_portfolio() -> None:
     account = Account({"USD": 500.0, "AAPL": 5.0}, {"AAPL": 100.0, "IBM": 50.0}, 0.0)
     account.rebalance({"AAPL": 0.25, "IBM": 0.5})
     assert account.portfolio == {"USD": 250.0, "AAPL": 2.5, "IBM": 10.0}
@@ -89,7 +89,7 @@ def test_weights_move_the_whole() -> None:
         (lambda a: a.rebalance({"AAPL": 0.5, "TSLA": 0.5}), "TSLA: there is no price"),
     ],
 )
-def test_what_cannot_be_done_is_refused_and_changes_nothing(order: Any, says: str) -> None:
+def test_impossible_trades_are_refused_and_change_nothing(order: Any, says: str) -> None:
     account = Account({"USD": 1_000.0, "AAPL": 5.0}, {"AAPL": 100.0}, 0.0005)
     with pytest.raises(TradeRefused, match=says):
         order(account)
@@ -98,20 +98,20 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(order: Any, says: st
 
 
 @pytest.mark.parametrize("price", [0.0, -1.0, math.nan, math.inf])
-def test_a_price_that_cannot_be_is_refused(price: float) -> None:
+def test_an_impossible_price_is_refused(price: float) -> None:
     with pytest.raises(TradeRefused, match=r"AAPL at a price of .*: expected one above 0"):
         Account({"USD": 1.0}, {"AAPL": price}, 0.0)
 
 
 @pytest.mark.parametrize("rate", [-0.0005, 1.0, 2.0, math.nan])
-def test_costs_that_would_make_money_or_take_more_than_a_sale_brings_are_refused(
+def test_negative_costs_and_costs_above_the_proceeds_are_refused(
     rate: float,
 ) -> None:
     with pytest.raises(TradeRefused, match=r"costs of .* times a trade's value: expected from 0"):
         Account({"USD": 1.0, "AAPL": 1.0}, {"AAPL": 100.0}, rate)
 
 
-def test_numbers_of_numpys_short_kind_are_counted_in_full() -> None:
+def test_numpys_short_floats_are_computed_in_full_precision() -> None:
     account = Account({"USD": 1_000.0, "AAPL": 5.0}, {"AAPL": 100.1}, 0.0005)
     account.buy("AAPL", np.float32(33.0))  # type: ignore[arg-type]
     account.sell("AAPL", np.float32(2.0))  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ def test_numbers_of_numpys_short_kind_are_counted_in_full() -> None:
 
 
 @pytest.mark.parametrize("amount", [-1.0, math.nan, math.inf, "5", None, True])
-def test_a_portfolio_that_cannot_be_is_refused(amount: Any) -> None:
+def test_an_impossible_portfolio_is_refused(amount: Any) -> None:
     with pytest.raises(TradeRefused, match="the portfolio has AAPL="):
         Account({"USD": 1.0, "AAPL": amount}, {}, 0.0)
 
@@ -146,7 +146,7 @@ portfolios = st.fixed_dictionaries(
     ),
     cost_rate=st.sampled_from([0.0, 0.0005, 0.1]),
 )
-def test_no_round_makes_or_loses_money_but_for_its_costs(
+def test_a_round_changes_the_total_value_only_by_its_costs(
     owned: dict[str, float], rounds: Any, cost_rate: float
 ) -> None:
     for at, decisions in rounds:
@@ -167,7 +167,7 @@ def test_no_round_makes_or_loses_money_but_for_its_costs(
 
 
 @given(owned=portfolios, at=st.fixed_dictionaries(dict.fromkeys(TICKERS, prices)))
-def test_a_ticker_that_comes_in_leaves_all_of_the_same_worth(
+def test_after_a_ticker_is_added_all_holdings_have_equal_value(
     owned: dict[str, float], at: dict[str, float]
 ) -> None:
     account = Account({**owned, "MSFT": 0.0}, at, 0.0)
@@ -185,7 +185,7 @@ def test_a_ticker_that_comes_in_leaves_all_of_the_same_worth(
     at=st.fixed_dictionaries(dict.fromkeys(TICKERS, prices)),
     parts=st.lists(st.integers(min_value=0, max_value=9), min_size=3, max_size=3),
 )
-def test_any_weights_conserve_what_there_is(
+def test_any_weights_conserve_the_total_value(
     owned: dict[str, float], at: dict[str, float], parts: list[int]
 ) -> None:
     account = Account(owned, at, 0.001)
@@ -211,7 +211,7 @@ def test_any_weights_conserve_what_there_is(
         (Commission(per_share=0.5, minimum=20.0), 5_025.0, 50.0),
     ],
 )
-def test_a_commission_is_in_the_cash_that_a_purchase_takes(
+def test_a_purchase_includes_its_commission(
     commission: Commission, cash: float, quantity: float
 ) -> None:
     account = Account({"USD": cash}, {"AAPL": 100.0}, Costs(0.0, commission))
@@ -225,9 +225,7 @@ def test_a_commission_is_in_the_cash_that_a_purchase_takes(
     assert sold.costs == pytest.approx(cash - 100 * quantity)
 
 
-def test_a_commission_that_takes_it_all_buys_nothing_and_a_sale_costs_what_it_brings_at_most() -> (
-    None
-):
+def test_a_commission_above_the_cash_buys_nothing_and_never_exceeds_a_sales_proceeds() -> None:
     costs = Costs(0.0, Commission(per_trade=5.0))
     account = Account({"USD": 5.0, "IBM": 0.01}, {"AAPL": 100.0, "IBM": 50.0}, costs)
     account.follow({"AAPL": 1})
@@ -247,7 +245,7 @@ def test_a_commission_that_takes_it_all_buys_nothing_and_a_sale_costs_what_it_br
     ),
     fees=st.tuples(st.floats(0, 20), st.floats(0, 1), st.floats(0, 30)),
 )
-def test_no_commission_makes_money_or_leaves_less_than_none(
+def test_no_commission_increases_or_overdraws_the_cash(
     owned: dict[str, float], rounds: Any, fees: tuple[float, float, float]
 ) -> None:
     prices = {"A": 1.0, "B": 37.5, "C": 4_000.0}

@@ -81,7 +81,7 @@ def replayed(frame: pd.DataFrame) -> tuple[pd.DataFrame, float]:
 
 
 @pytest.mark.parametrize("symbol", [*REAL, *(f"MADE{seed}" for seed in range(6))])
-def test_a_rule_trades_and_ends_the_same_in_backtesting_py(
+def test_a_rule_gives_the_same_trades_and_equity_in_backtesting_py(
     tickers: dict[str, pd.DataFrame], symbol: str
 ) -> None:
     frame = tickers[symbol]

@@ -63,7 +63,7 @@ def test_a_decision_is_traded_at_the_next_bars_open_with_its_costs() -> None:
     assert result.buy_and_hold.total_return == pytest.approx(5_500 / 2_020 - 1)
 
 
-def test_the_measures_are_those_of_the_formulas() -> None:
+def test_the_measures_equal_their_formulas() -> None:
     equity = pd.Series(
         [100.0, 110.0, 99.0, 108.9],
         index=pd.to_datetime(["2023-01-01", "2023-07-02", "2024-01-01", "2025-01-01"]),
@@ -78,7 +78,7 @@ def test_the_measures_are_those_of_the_formulas() -> None:
     assert found.max_drawdown == pytest.approx(0.1)
 
 
-def test_what_cannot_be_counted_is_nan() -> None:
+def test_undefined_measures_are_nan() -> None:
     bars = history([10, 10, 10], [10, 10, 10])
     result = OnDays("b", "X", settings=FREE).backtest(bars)
     assert result.measures.total_return == 0
@@ -88,7 +88,7 @@ def test_what_cannot_be_counted_is_nan() -> None:
     assert "nan% of the sales at a profit" in str(result)
 
 
-def test_sales_are_held_against_the_average_cost() -> None:
+def test_profits_of_sales_use_the_average_cost() -> None:
     fills = [
         Fill("X", "buy", 10, 10.0, 1.0),  # cost 101
         Fill("X", "buy", 10, 20.0, 1.0),  # 302 in total for 20: 15.10 each
@@ -118,7 +118,7 @@ def test_several_tickers_share_the_cash_and_keep_their_own_calendars() -> None:
     assert result.buy_and_hold.total_return == pytest.approx((5 * 20 + 10 * 10) / 100 - 1)
 
 
-def test_a_decision_sees_nothing_of_what_comes_after_its_bar() -> None:
+def test_a_decision_sees_nothing_after_its_bar() -> None:
     lengths = []
 
     class Looks(Bot):
@@ -141,7 +141,7 @@ def test_a_decision_sees_nothing_of_what_comes_after_its_bar() -> None:
     )
 
 
-def test_what_knows_the_present_is_refused_in_a_backtest(tmp_path: Path) -> None:
+def test_access_to_the_present_is_refused_in_a_backtest(tmp_path: Path) -> None:
     from tradingbot.utils.core import kronos_forecast, run_ai_with_tools
 
     data = DataService("sample")
@@ -181,7 +181,7 @@ def test_candles_of_today_are_refused_in_a_backtest(
     bot.run()  # allowed here: a round is in the present
 
 
-def test_a_growth_beyond_all_bounds_ends_no_backtest() -> None:
+def test_overflowing_growth_does_not_end_a_backtest() -> None:
     tenfold = OnDays("b", "X", buys=[1], settings=FREE).backtest(history([1, 1, 1], [1, 1, 1e9]))
     assert tenfold.measures.yearly_return == math.inf
     minutes = history([10] * 4, [10, 11, 12, 13])
@@ -204,7 +204,7 @@ def test_an_exception_or_a_wrong_answer_ends_the_backtest_and_names_the_bar() ->
         Says("b", "X", answers={"X": 7}).backtest(bars)
 
 
-def test_the_frames_that_yfinance_gives_are_replayed_like_ones_own() -> None:
+def test_frames_of_yfinance_are_replayed_like_your_own() -> None:
     bars = history(opens=[10, 20, 30, 40, 50], closes=[11, 22, 33, 44, 55])
     titled = bars.rename(columns=str.title)
     bot = OnDays("b", "X", buys=[1], sells=[3], settings=FREE)
@@ -216,7 +216,7 @@ def test_the_frames_that_yfinance_gives_are_replayed_like_ones_own() -> None:
     assert two.backtest(both).trades["symbol"].tolist() == ["X", "Y", "X", "Y"]
 
 
-def test_histories_that_cannot_be_are_refused() -> None:
+def test_impossible_histories_are_refused() -> None:
     bars = history([10, 10, 10], [10, 10, 10])
     two = Says("b", tickers=["X", "Y"], answers={})
     with pytest.raises(ConfigError, match="give a history of each"):
@@ -232,7 +232,7 @@ def test_histories_that_cannot_be_are_refused() -> None:
         one.backtest({"X": [1, 2]})  # type: ignore[dict-item]
 
 
-def test_a_bar_with_a_price_of_0_is_dropped_and_nobody_gets_rich(
+def test_a_bar_with_a_price_of_0_is_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bars = history([10, 10, 0, 10, 10], [10, 10, 0, 10, 10])
@@ -250,7 +250,9 @@ def test_the_portfolio_in_the_database_is_not_touched(tmp_path: Path, sqlite_url
     assert bot.portfolio == {"USD": 10_000.0}
 
 
-def test_the_trader_is_replayed_on_what_was_believed_then(tmp_path: Path, database: str) -> None:
+def test_a_backtest_of_the_trader_uses_the_forecasts_known_then(
+    tmp_path: Path, database: str
+) -> None:
     market = Market(tmp_path / "candles", today=datetime(2024, 5, 15))
     market.write("AAPL", [100.0] * 8 + [110.0, 110.0])
     bars = market.data().history("AAPL")
@@ -289,7 +291,7 @@ def test_a_backtest_reads_no_database(tmp_path: Path) -> None:
     Says("b", "X", answers={"X": 1}, sessions=nowhere).backtest(bars)
 
 
-def test_a_fill_at_the_close_is_there_and_says_that_it_is_optimistic() -> None:
+def test_a_fill_at_the_close_is_reported_as_optimistic() -> None:
     bars = history(opens=[10, 20, 30, 40], closes=[11, 22, 33, 44])
     for result in (
         OnDays("b", "X", buys=[1], sells=[3], settings=FREE, fill="close").backtest(bars, cash=22),
@@ -341,7 +343,7 @@ def test_a_bar_without_volume_trades_nothing_and_the_order_waits(
         ),  # a long lunch break
     ],
 )
-def test_a_short_history_is_annualised_by_the_exchanges_calendar(
+def test_a_short_history_is_annualised_with_the_exchanges_calendar(
     symbol: str, interval: str, times: pd.DatetimeIndex, bars_a_year: float
 ) -> None:
     returns = np.resize([0.002, -0.001], len(times) - 1)

@@ -94,7 +94,7 @@ def test_cash_is_split_evenly_and_slippage_is_a_setting(
     assert portfolio(database) == {"USD": 0.0, "AAPL": 50.0, "IBM": 100.0}
 
 
-def test_a_decision_sees_the_newest_bar_its_past_and_what_the_bot_owns(
+def test_a_decision_sees_the_newest_bar_earlier_bars_and_the_position(
     market: Market, sqlite_url: str
 ) -> None:
     seen = {}
@@ -113,9 +113,7 @@ def test_a_decision_sees_the_newest_bar_its_past_and_what_the_bot_owns(
     assert list(seen) == ["IBM", "AAPL"]
 
 
-def test_a_new_bot_registers_its_tickers_which_makes_them_active(
-    market: Market, database: str
-) -> None:
+def test_a_new_bot_makes_its_tickers_active(market: Market, database: str) -> None:
     market.bot(Says, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1}).run()
     with get_db_session(database) as session:
         assert active_symbols(session) == ["AAPL", "IBM"]
@@ -124,9 +122,7 @@ def test_a_new_bot_registers_its_tickers_which_makes_them_active(
         assert active_symbols(session) == ["AAPL"], "what it neither owns nor watches is gone"
 
 
-def test_what_is_held_and_no_longer_watched_stays_where_it_is(
-    market: Market, sqlite_url: str
-) -> None:
+def test_holdings_of_unwatched_tickers_are_kept(market: Market, sqlite_url: str) -> None:
     market.bot(Says, sqlite_url, tickers=["AAPL"], answers={"AAPL": 1}).run()
     market.bot(Says, sqlite_url, tickers=["IBM"], answers={"IBM": 1}).run()
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(10_000 / 100.05)
@@ -134,9 +130,7 @@ def test_what_is_held_and_no_longer_watched_stays_where_it_is(
     assert portfolio(sqlite_url)["AAPL"] == 0
 
 
-def test_the_same_bar_is_traded_once_and_the_next_one_again(
-    market: Market, database: str, tmp_path: Path
-) -> None:
+def test_each_bar_is_traded_at_most_once(market: Market, database: str, tmp_path: Path) -> None:
     market.bot(Says, database, tickers=["AAPL"], answers={"AAPL": 1}).run()
     again = market.bot(Says, database, tickers=["AAPL"], answers={"AAPL": -1}).run()
     assert again.fills == []
@@ -152,7 +146,7 @@ def test_the_same_bar_is_traded_once_and_the_next_one_again(
     }  # fmt: skip
 
 
-def test_a_round_that_did_not_trade_may_still_do_so_on_the_same_bar(
+def test_a_round_without_a_trade_may_be_followed_by_one_on_the_same_bar(
     market: Market, database: str
 ) -> None:
     market.bot(Says, database, tickers=["AAPL"], answers={}).run()
@@ -273,7 +267,7 @@ def test_the_process_of_a_strategy_that_fails_ends_with_1_and_shows_where(
 @pytest.mark.parametrize(
     "answer", [7, None, "buy", True, np.bool_(True), float("nan"), 0.5, [1], -2]
 )
-def test_any_other_answer_is_a_mistake_of_the_strategy(
+def test_an_invalid_answer_is_a_strategy_error(
     market: Market, sqlite_url: str, answer: Any
 ) -> None:
     with pytest.raises(StrategyError, match=r"answered .*; expected -1, 0 or 1; nothing was"):
@@ -282,7 +276,7 @@ def test_any_other_answer_is_a_mistake_of_the_strategy(
     assert [log.status for log in logs(sqlite_url)] == ["failed"]
 
 
-def test_a_strategy_that_leaves_the_process_ends_it_with_1_and_trades_nothing(
+def test_a_strategy_that_exits_ends_the_process_with_1_and_trades_nothing(
     market: Market, sqlite_url: str
 ) -> None:
     class Leaves(Bot):
@@ -299,7 +293,7 @@ def test_a_strategy_that_leaves_the_process_ends_it_with_1_and_trades_nothing(
     assert "SystemExit: 0; nothing was traded" in log.message
 
 
-def test_ctrl_c_in_a_round_without_a_command_is_logged_as_that(
+def test_ctrl_c_in_a_round_without_a_command_is_logged_as_an_interrupt(
     market: Market, sqlite_url: str
 ) -> None:
     class Interrupted(Bot):
@@ -343,12 +337,14 @@ def test_an_error_of_any_kind_is_logged_in_one_line(market: Market, database: st
 
 
 @pytest.mark.parametrize("answer", [np.int64(1), np.float64(1), 1.0])
-def test_numbers_of_any_kind_are_answers(market: Market, sqlite_url: str, answer: Any) -> None:
+def test_numbers_of_any_type_are_valid_answers(
+    market: Market, sqlite_url: str, answer: Any
+) -> None:
     market.bot(Says, sqlite_url, symbol="AAPL", answers={"AAPL": answer}).run()
     assert len(trades(sqlite_url)) == 1
 
 
-def test_a_price_of_0_is_none_to_trade_at_and_nothing_held_is_given_away(
+def test_a_price_of_0_is_not_traded_at(
     market: Market, database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     both = {"AAPL": 1, "IBM": 1}
@@ -369,9 +365,7 @@ def test_a_price_of_0_is_none_to_trade_at_and_nothing_held_is_given_away(
     }  # fmt: skip
 
 
-def test_a_ticker_whose_bars_ended_days_ago_is_left_out_and_the_others_go_on(
-    market: Market, sqlite_url: str
-) -> None:
+def test_a_ticker_with_outdated_bars_is_skipped_alone(market: Market, sqlite_url: str) -> None:
     market.write("OLD", [10.0, 11.0], today=datetime(2024, 5, 8))
     bot = market.bot(
         Says, sqlite_url, tickers=["OLD", "AAPL", "NONE"], answers={"OLD": 1, "AAPL": 1}
@@ -384,9 +378,7 @@ def test_a_ticker_whose_bars_ended_days_ago_is_left_out_and_the_others_go_on(
     assert "sessions since: 5" in log.details["failed"]["OLD"]
 
 
-def test_a_round_in_which_no_ticker_can_be_decided_has_failed(
-    market: Market, sqlite_url: str
-) -> None:
+def test_a_round_without_any_usable_ticker_fails(market: Market, sqlite_url: str) -> None:
     with pytest.raises(DataError, match=r"no file NONE.csv"):
         market.bot(Says, sqlite_url, symbol="NONE", answers={}).run()
     assert [(log.status, log.exit_code) for log in logs(sqlite_url)] == [("failed", 1)]
@@ -408,7 +400,7 @@ def test_a_round_in_which_no_ticker_can_be_decided_has_failed(
         ({"tickers": 5}, "tickers=5: expected"),
     ],
 )
-def test_a_bot_that_cannot_be_is_a_wrong_setting(options: dict[str, Any], says: str) -> None:
+def test_impossible_bot_parameters_are_settings_errors(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Bot(**{"name": "b", **options})
 
@@ -418,7 +410,7 @@ def test_a_bot_without_a_decision_function_says_so(market: Market, sqlite_url: s
         market.bot(Bot, sqlite_url, symbol="AAPL").run()
 
 
-def test_other_candles_than_before_are_refused(
+def test_candles_that_contradict_earlier_ones_are_refused(
     market: Market, database: str, tmp_path: Path
 ) -> None:
     market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}).run()
@@ -430,7 +422,7 @@ def test_other_candles_than_before_are_refused(
     assert [log.exit_code for log in logs(database)] == [0, 2]
 
 
-def test_a_split_changes_how_many_are_held_and_not_what_they_are_worth(
+def test_a_split_changes_the_quantity_and_not_the_value(
     market: Market, database: str, tmp_path: Path
 ) -> None:
     market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}).run()
@@ -449,7 +441,7 @@ def test_a_split_changes_how_many_are_held_and_not_what_they_are_worth(
 # lost database connections ----------------------------------------------------------------
 
 
-def test_a_connection_lost_in_the_middle_of_a_trade_trades_nothing(
+def test_a_connection_lost_during_a_trade_trades_nothing(
     market: Market, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close = PaperBroker.close
@@ -472,7 +464,7 @@ def test_a_connection_lost_in_the_middle_of_a_trade_trades_nothing(
     assert len(trades(postgres_url)) == 1, "the next round does it"
 
 
-def test_an_answer_to_the_commit_that_is_lost_leaves_log_and_trades_in_agreement(
+def test_a_lost_answer_to_the_commit_leaves_log_and_trades_consistent(
     market: Market, database: str
 ) -> None:
     lost = []
@@ -519,7 +511,7 @@ Buys("b", tickers=["AAPL"], fill=sys.argv[2], data=DataService(sys.argv[1], min_
 
 @pytest.mark.integration
 @pytest.mark.parametrize("fill", ["open", "close"])
-def test_a_process_killed_in_the_middle_of_a_trade_has_traded_nothing(
+def test_a_process_killed_during_a_trade_has_traded_nothing(
     market: Market, database: str, fill: str
 ) -> None:
     decided_before(market, database, fill)
@@ -542,7 +534,7 @@ def test_a_database_out_of_reach_ends_the_round_before_it_began(market: Market) 
 # manual trades ----------------------------------------------------------------------------
 
 
-def test_a_bot_may_trade_by_itself_outside_of_decisions(market: Market, database: str) -> None:
+def test_a_bot_may_trade_manually_outside_decisions(market: Market, database: str) -> None:
     bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={})
     assert bot.portfolio == {"USD": 10_000.0}, "a new bot's"
     bot.buy("AAPL", 4_002.0)
@@ -560,7 +552,7 @@ def test_a_bot_may_trade_by_itself_outside_of_decisions(market: Market, database
 
 
 @pytest.mark.parametrize("what", ["buy", "run", "backtest"])
-def test_trading_inside_of_a_decision_is_refused(
+def test_manual_trading_inside_a_decision_is_refused(
     market: Market, sqlite_url: str, what: str
 ) -> None:
     class Trades(Bot):
@@ -574,7 +566,7 @@ def test_trading_inside_of_a_decision_is_refused(
     assert len(logs(sqlite_url)) == 1
 
 
-def test_the_cash_is_no_ticker_even_where_one_has_its_name(market: Market, sqlite_url: str) -> None:
+def test_cash_is_distinct_from_a_ticker_named_usd(market: Market, sqlite_url: str) -> None:
     market.write("USD", [60.0, 61.0])  # on Yahoo, USD is also the ticker of an ETF
     bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
     for order in (
@@ -587,7 +579,7 @@ def test_the_cash_is_no_ticker_even_where_one_has_its_name(market: Market, sqlit
     assert bot.portfolio == {"USD": 10_000.0}
 
 
-def test_a_ticker_is_one_position_however_it_is_spelt(market: Market, sqlite_url: str) -> None:
+def test_spellings_of_a_ticker_share_one_position(market: Market, sqlite_url: str) -> None:
     bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
     bot.buy(" aapl ", 5_002.5)
     assert bot.portfolio == {"USD": 4_997.5, "AAPL": pytest.approx(50.0)}
@@ -599,9 +591,7 @@ def test_a_ticker_is_one_position_however_it_is_spelt(market: Market, sqlite_url
         bot.buy(None)
 
 
-def test_a_price_of_days_ago_is_not_traded_at_by_ones_own_hand_either(
-    market: Market, sqlite_url: str
-) -> None:
+def test_a_manual_trade_refuses_an_outdated_price(market: Market, sqlite_url: str) -> None:
     market.write("OLD", [10.0, 11.0], today=datetime(2024, 5, 8))
     bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
     for order in (lambda: bot.buy("OLD", 100.0), lambda: bot.rebalance({"OLD": 0.5})):
@@ -611,7 +601,7 @@ def test_a_price_of_days_ago_is_not_traded_at_by_ones_own_hand_either(
 
 
 @pytest.mark.parametrize("edited", ["null", "[]", "5", "not JSON"])
-def test_a_portfolio_that_was_edited_into_something_else_is_one_clear_line(
+def test_an_invalid_edited_portfolio_is_one_clear_line(
     market: Market, database: str, edited: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     market.bot(Says, database, name="other", symbol="IBM", answers={}).run()
@@ -636,7 +626,7 @@ def test_a_portfolio_that_was_edited_into_something_else_is_one_clear_line(
 
 
 @pytest.mark.parametrize("amount", ["-3", '"5"', "1e400"])
-def test_a_quantity_that_cannot_be_ends_the_round_and_is_logged(
+def test_an_impossible_quantity_ends_the_round_and_is_logged(
     market: Market, sqlite_url: str, amount: str
 ) -> None:
     bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={"AAPL": -1})
@@ -650,7 +640,7 @@ def test_a_quantity_that_cannot_be_ends_the_round_and_is_logged(
     assert trades(sqlite_url) == []
 
 
-def test_the_period_says_how_much_of_the_past_is_seen(tmp_path: Path, sqlite_url: str) -> None:
+def test_the_period_limits_the_visible_past(tmp_path: Path, sqlite_url: str) -> None:
     market = Market(tmp_path / "candles")
     market.write("AAPL", [100.0 + i for i in range(300)])
     lengths = {
@@ -660,7 +650,7 @@ def test_the_period_says_how_much_of_the_past_is_seen(tmp_path: Path, sqlite_url
     assert lengths == {"1d": 1, "2wk": 10, "1y": 252, "999y": 300, "max": 300}
 
 
-def test_what_a_round_prints(market: Market, sqlite_url: str) -> None:
+def test_a_round_prints_decisions_trades_and_portfolio(market: Market, sqlite_url: str) -> None:
     class Explains(Says):
         def decisionFunction(self, row: Any) -> Any:
             self.reason = f"it closed at {row['close']:g}"

@@ -41,7 +41,7 @@ def rows(url: str) -> int:
     "arguments",
     [["--hepl"], ["--dryrun"], ["-x"], ["--symbols"], ["--backtest", "2024-01-01"]],
 )
-def test_options_that_are_not_known_trade_nothing(
+def test_unknown_options_trade_nothing(
     bot: Any, sqlite_url: str, arguments: list[str], capsys: Output
 ) -> None:
     assert run(bot, *arguments) == 2
@@ -49,7 +49,7 @@ def test_options_that_are_not_known_trade_nothing(
     assert rows(sqlite_url) == 0
 
 
-def test_arguments_that_are_no_options_are_the_scripts_own(bot: Any, sqlite_url: str) -> None:
+def test_positional_arguments_are_left_to_the_script(bot: Any, sqlite_url: str) -> None:
     assert run(bot, "candles/", "7", "-1", "-0.5", "-.5", "-2.", "-1e-5", "-") == 0
     assert rows(sqlite_url) == 3
 
@@ -82,7 +82,7 @@ def test_a_dry_run_decides_and_stores_nothing(bot: Any, sqlite_url: str, capsys:
 
 @pytest.mark.parametrize("arguments", [["--dry-run"], ["--backtest", "2024-04-01", "2024-05-10"]])
 @pytest.mark.parametrize("how", ["option", "environment"])
-def test_what_stores_nothing_makes_no_database(
+def test_a_dry_run_creates_no_database(
     bot: Any, tmp_path: Path, arguments: list[str], how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "none" / "yet.db"
@@ -97,7 +97,7 @@ def test_what_stores_nothing_makes_no_database(
         assert list(file.parent.iterdir()) == []
 
 
-def test_a_dry_run_knows_what_the_bot_owns_and_changes_no_row(bot: Any, tmp_path: Path) -> None:
+def test_a_dry_run_reads_the_position_and_changes_no_row(bot: Any, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     bot.use(database_url=url)
     bot.run()
@@ -109,7 +109,7 @@ def test_a_dry_run_knows_what_the_bot_owns_and_changes_no_row(bot: Any, tmp_path
     assert dump(url) == before
 
 
-def test_what_stores_nothing_upgrades_no_schema(bot: Any, tmp_path: Path, capsys: Output) -> None:
+def test_a_dry_run_upgrades_no_schema(bot: Any, tmp_path: Path, capsys: Output) -> None:
     file, url = tmp_path / "old.db", f"sqlite:///{tmp_path / 'old.db'}"
     with closing(sqlite3.connect(file)) as old, old:
         old.execute("CREATE TABLE kronos_schema_version (version_num VARCHAR(32) NOT NULL)")
@@ -125,7 +125,7 @@ def dump(url: str) -> list[str]:
         return list(database.iterdump())
 
 
-def test_the_source_the_tickers_and_the_database_can_be_others(
+def test_options_replace_source_tickers_and_database(
     bot: Any, sqlite_url: str, tmp_path: Path, capsys: Output
 ) -> None:
     other = f"sqlite:///{tmp_path / 'other.db'}"
@@ -148,7 +148,7 @@ def test_the_source_the_tickers_and_the_database_can_be_others(
         (["--backtest", "2024-05-01", "2024-01-01"], "expected FROM before TO"),
     ],
 )
-def test_a_wrong_value_is_one_line_and_2(
+def test_a_wrong_value_is_one_line_and_exit_code_2(
     bot: Any, sqlite_url: str, arguments: list[str], says: str, capsys: Output
 ) -> None:
     assert run(bot, *arguments) == 2
@@ -156,7 +156,7 @@ def test_a_wrong_value_is_one_line_and_2(
     assert rows(sqlite_url) == 0
 
 
-def test_a_backtest_of_some_days_is_printed_and_stores_nothing(
+def test_a_backtest_is_printed_and_stores_nothing(
     bot: Any, sqlite_url: str, capsys: Output
 ) -> None:
     assert run(bot, "--backtest", "2024-04-01", "2024-05-10") == 0
@@ -185,7 +185,7 @@ def test_a_backtest_of_days_without_a_bar_says_which_days(
 # keywords ----------------------------------------------------------------------------------
 
 
-def test_a_list_of_tickers_may_come_second() -> None:
+def test_a_list_of_tickers_may_be_the_second_argument() -> None:
     assert Bot("x", ["AAPL", "ibm"]).tickers == ("AAPL", "IBM")
     assert Bot("x", ("AAPL", "IBM"), tickers=["SPY"]).tickers == ("AAPL", "IBM", "SPY")
     assert Bot("x", "AAPL,IBM").tickers == ("AAPL", "IBM")
@@ -213,7 +213,7 @@ def test_a_misspelt_keyword_is_refused_with_the_one_that_was_meant(
         kind("x", "AAPL", **{given: "1h"})
 
 
-def test_keywords_of_ones_own_are_parameters() -> None:
+def test_custom_keywords_are_parameters() -> None:
     class Own(Bot):
         def __init__(self, *args: Any, window: int = 5, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)

@@ -29,7 +29,7 @@ def held(history: Any, tickers: Sequence[str] = ("AAPL",)) -> Backtest:
 
 
 @pytest.mark.parametrize("ratio", [20.0, 1.2, 1 / 10])
-def test_a_listed_split_that_the_candles_leave_out_is_applied_and_told(ratio: float) -> None:
+def test_a_listed_split_missing_from_the_candles_is_applied_and_reported(ratio: float) -> None:
     closes = [*CLOSES[:30], *(close / ratio for close in CLOSES[30:60])]
     splits = [0.0] * 60
     splits[30] = ratio
@@ -40,14 +40,14 @@ def test_a_listed_split_that_the_candles_leave_out_is_applied_and_told(ratio: fl
 
 
 @pytest.mark.parametrize("ratio", [20.0, 1.2, 1.043])
-def test_candles_that_have_a_listed_split_already_are_left_as_they_are(ratio: float) -> None:
+def test_candles_adjusted_for_a_listed_split_are_unchanged(ratio: float) -> None:
     splits = [0.0] * 60
     splits[30] = ratio
     result = held(frame(CLOSES[:60], **{"Stock Splits": splits}))
     assert result.measures.total_return == pytest.approx(CLOSES[59] / CLOSES[1] - 1)
 
 
-def test_dividends_are_credited_where_prices_leave_them_out() -> None:
+def test_dividends_are_credited_if_prices_are_unadjusted() -> None:
     paid = [0.0] * 10
     paid[1], paid[4], paid[7] = 9.0, 0.5, 0.25  # the first dividend is before the first purchase
     columns = {"Adj Close": [1.0] * 10, "Dividends": paid}
@@ -59,7 +59,7 @@ def test_dividends_are_credited_where_prices_leave_them_out() -> None:
     assert adjusted.notes == ["AAPL: its dividends are not told, and not credited"]
 
 
-def test_a_sale_s_profit_has_the_dividends_on_what_was_sold() -> None:
+def test_the_profit_of_a_sale_includes_its_dividends() -> None:
     paid = [0.0] * 12
     paid[4] = 5.0  # 100 shares; half of them are sold on the 6th bar, the rest on the 9th
 
@@ -80,7 +80,7 @@ def test_a_sale_s_profit_has_the_dividends_on_what_was_sold() -> None:
     assert result.hit_rate == 1
 
 
-def test_dividends_before_a_split_that_the_candles_leave_out_are_a_share_of_then() -> None:
+def test_dividends_before_an_unadjusted_split_are_per_old_share() -> None:
     closes, splits, paid = [100.0] * 10 + [10.0] * 10, [0.0] * 20, [0.0] * 20
     splits[10], paid[5], paid[10], paid[15] = 10.0, 2.0, 0.1, 0.1
     columns = {"Adj Close": [1.0] * 20, "Dividends": paid, "Stock Splits": splits}
@@ -90,7 +90,7 @@ def test_dividends_before_a_split_that_the_candles_leave_out_are_a_share_of_then
 
 
 @pytest.mark.parametrize("symbol", ["BHP.AX", "AAPL"])
-def test_who_buys_within_a_dividend_s_session_gets_none_of_it(symbol: str) -> None:
+def test_a_purchase_in_a_dividends_session_gets_no_dividend(symbol: str) -> None:
     """Sydney's session of 16 January begins at 23:00 UTC on the 15th."""
     first = pd.Timestamp("2024-01-15 23:00" if symbol == "BHP.AX" else "2024-01-16 14:30")
     days = [first - pd.Timedelta(days=1), first, first + pd.Timedelta(days=1)]

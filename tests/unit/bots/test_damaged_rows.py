@@ -62,7 +62,7 @@ def sells_all(market: Market, url: str) -> list[str]:
         "closes = '{\"2024-05-15T00:00:00Z\": 50}'",
     ],
 )
-def test_a_damaged_position_is_not_traded_until_it_is_set_by_hand(
+def test_a_damaged_position_is_not_traded_until_it_is_set_manually(
     market: Market, sqlite_url: str, caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
     damage(sqlite_url, f"UPDATE bot_positions SET {change} WHERE symbol = 'IBM' AND bot_name = 'b'")
@@ -116,7 +116,7 @@ def test_damaged_trades_and_values_are_left_out_of_statements_and_rounds(
         "updated_at = 'yesterday'",
     ],
 )
-def test_a_damaged_bot_costs_no_other_bot_anything(
+def test_a_damaged_bot_does_not_affect_other_bots(
     market: Market, sqlite_url: str, caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
     damage(sqlite_url, f"UPDATE bots SET {change} WHERE name = 'b'")
@@ -134,7 +134,7 @@ def test_a_damaged_bot_costs_no_other_bot_anything(
     assert (done.exit_code, done.stdout) == (1, "")
 
 
-def test_a_quantity_that_is_none_can_be_set_by_hand(sqlite_url: str, market: Market) -> None:
+def test_an_invalid_quantity_can_be_set_manually(sqlite_url: str, market: Market) -> None:
     damage(sqlite_url, 'UPDATE bots SET portfolio = \'{"USD": 5, "AAPL": "x"}\' WHERE name = \'b\'')
     by_hand = ["portfolio", "set", "b", "AAPL", "3", "--database-url", sqlite_url]
     assert CliRunner().invoke(app, by_hand).stdout == "b holds 3 AAPL; before: x\n"

@@ -34,7 +34,7 @@ def store(url: str, *forecasts: Any) -> None:
         store_forecasts(session, forecasts)
 
 
-def test_each_bar_has_the_forecast_that_counted_when_it_had_closed(database: str) -> None:
+def test_each_bar_has_the_forecast_that_was_valid_at_its_close(database: str) -> None:
     store(database, said(DAYS[1], 101.0), said(DAYS[2], 102.0), said(DAYS[6], 106.0, model="new"))
     found = read(database)
     assert list(found.columns) == COLUMNS
@@ -48,13 +48,13 @@ def test_each_bar_has_the_forecast_that_counted_when_it_had_closed(database: str
     assert read(database, model="some-model")["close"].tolist()[3:7] == [102, 102, 102, 102]
 
 
-def test_a_forecast_whose_target_is_over_is_none_any_more(sqlite_url: str) -> None:
+def test_a_forecast_is_dropped_after_its_target_date(sqlite_url: str) -> None:
     store(sqlite_url, said(DAYS[0], 101.0))
     assert read(sqlite_url)["close"].notna().tolist() == [True] * 5 + [False] * 5
     assert read(sqlite_url, horizon=2)["close"].notna().sum() == 2
 
 
-def test_what_was_made_before_the_next_open_goes_before_what_was_made_later(
+def test_a_forecast_made_before_the_next_open_has_priority_over_later_ones(
     sqlite_url: str,
 ) -> None:
     late = datetime(2024, 6, 1)
@@ -76,7 +76,7 @@ def test_what_was_made_before_the_next_open_goes_before_what_was_made_later(
         pd.DatetimeIndex(DAYS[::-1]),
     ],
 )  # fmt: skip
-def test_any_index_of_days_is_read_and_kept(sqlite_url: str, index: Any) -> None:
+def test_any_daily_index_is_accepted_and_kept(sqlite_url: str, index: Any) -> None:
     store(sqlite_url, said(DAYS[1], 101.0))
     found = read(sqlite_url, index)
     assert found.index.equals(pd.DatetimeIndex(index))
@@ -85,13 +85,13 @@ def test_any_index_of_days_is_read_and_kept(sqlite_url: str, index: Any) -> None
     assert sorted(days) == ["07", "08", "09", "10", "13"]
 
 
-def test_within_the_day_a_daily_forecast_counts_from_its_close_on(sqlite_url: str) -> None:
+def test_intraday_bars_get_a_daily_forecast_after_its_close(sqlite_url: str) -> None:
     store(sqlite_url, said(DAYS[1], 101.0))
     times = pd.to_datetime(["2024-05-07 19:00", "2024-05-07 20:00", "2024-05-08 14:00"])
     assert read(sqlite_url, times)["close"].notna().tolist() == [False, True, True]
 
 
-def test_prices_are_in_the_scale_of_ones_own_candles(sqlite_url: str) -> None:
+def test_forecast_prices_are_in_the_scale_of_the_given_candles(sqlite_url: str) -> None:
     store(sqlite_url, said(DAYS[1], 101.0))
     closes = pd.Series(10.0, index=pd.DatetimeIndex(DAYS, tz="America/New_York"))  # ten for one
     found = read(sqlite_url, closes=closes)
@@ -100,14 +100,14 @@ def test_prices_are_in_the_scale_of_ones_own_candles(sqlite_url: str) -> None:
     assert found["expected_return"].iloc[1] == pytest.approx(0.01)
 
 
-def test_without_any_forecast_all_is_empty(sqlite_url: str) -> None:
+def test_without_forecasts_all_columns_are_empty(sqlite_url: str) -> None:
     for index in (DAYS, []):
         found = read(sqlite_url, index)
         assert found.shape == (len(index), len(COLUMNS))
         assert found.isna().all(axis=None)
 
 
-def test_nothing_that_is_stored_of_later_bars_changes_a_row(sqlite_url: str) -> None:
+def test_later_stored_forecasts_change_no_earlier_row(sqlite_url: str) -> None:
     for number, day in enumerate(DAYS):
         before = read(sqlite_url)
         store(sqlite_url, said(day, 100.0 + number, model="ab"[number % 2]))

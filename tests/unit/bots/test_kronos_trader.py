@@ -58,7 +58,7 @@ def decide(market: Market, url: str, **options: Any) -> tuple[int, str]:
         ({**FALLING, "high": 108.0}, 0),
     ],
 )
-def test_it_trades_where_the_move_is_large_and_its_uncertainty_agrees(
+def test_it_trades_if_the_forecast_move_is_large_and_the_uncertainty_small(
     market: Market, database: str, forecast: dict[str, float], answer: int
 ) -> None:
     store(database, made_up("AAPL", FRIDAY, **forecast))
@@ -86,15 +86,13 @@ def test_the_thresholds_are_parameters(market: Market, sqlite_url: str) -> None:
         {"horizon": 0}, {"horizon": -1}, {"horizon": 2.5}, {"horizon": 257},
     ],
 )  # fmt: skip
-def test_thresholds_that_would_buy_and_sell_alike_are_wrong_settings(option: Any) -> None:
+def test_contradictory_thresholds_are_settings_errors(option: Any) -> None:
     [(name, value)] = option.items()
     with pytest.raises(ConfigError, match=f"^{name}={value!r}: expected a"):
         KronosTraderBot("b", "AAPL", **option)
 
 
-def test_a_fridays_forecast_is_used_on_monday_until_that_closes(
-    market: Market, database: str
-) -> None:
+def test_a_forecast_from_friday_is_used_until_mondays_close(market: Market, database: str) -> None:
     store(database, made_up("AAPL", FRIDAY, **RISING))
     # on Saturday, and on Monday a minute before the close
     for now in ("2024-05-18 12:00", "2024-05-20 19:59"):
@@ -102,24 +100,24 @@ def test_a_fridays_forecast_is_used_on_monday_until_that_closes(
         assert decide(market, database, data=data, name=f"bot of {now}")[0] == 1
 
 
-def test_a_forecast_of_a_week_ago_does_not_count(market: Market, database: str) -> None:
+def test_a_forecast_of_a_week_ago_is_ignored(market: Market, database: str) -> None:
     store(database, made_up("AAPL", FRIDAY - timedelta(days=7), **RISING))
     assert decide(market, database) == (
         0, "its newest forecast is of Fri 2024-05-10, and too old",
     )  # fmt: skip
 
 
-def test_a_forecast_of_the_future_does_not_count(market: Market, sqlite_url: str) -> None:
+def test_a_forecast_of_the_future_is_ignored(market: Market, sqlite_url: str) -> None:
     store(sqlite_url, made_up("AAPL", FRIDAY + timedelta(days=3), **RISING))
     assert decide(market, sqlite_url)[1] == "no stored forecast; kronosbot makes them"
 
 
-def test_a_forecast_that_is_too_short_does_not_count(market: Market, sqlite_url: str) -> None:
+def test_a_forecast_that_is_too_short_is_ignored(market: Market, sqlite_url: str) -> None:
     store(sqlite_url, made_up("AAPL", FRIDAY, horizon=2, **RISING))
     assert decide(market, sqlite_url) == (0, "its forecast does not reach 5 bars ahead")
 
 
-def test_only_the_model_that_spoke_last_counts(market: Market, database: str) -> None:
+def test_only_the_newest_model_counts(market: Market, database: str) -> None:
     market.write("IBM", [52.0, 51.0, 50.0])
     early, late = datetime(2024, 5, 17, 22), datetime(2024, 5, 17, 23)
     half = {name: value / 2 if name != "prob_up" else value for name, value in RISING.items()}
@@ -212,7 +210,7 @@ def test_the_command_has_the_options_of_every_bot(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_command_ends_with_one_line_that_names_what_is_wrong(
+def test_the_command_reports_a_mistake_in_one_line(
     sqlite_url: str, arguments: list[str], environ: dict[str, str], code: int, says: str
 ) -> None:
     done = command(sqlite_url, *arguments, **environ)
@@ -221,9 +219,7 @@ def test_the_command_ends_with_one_line_that_names_what_is_wrong(
     assert "Traceback" not in done.stderr
 
 
-def test_with_min_skill_it_decides_on_what_was_served_and_its_record(
-    market: Market, sqlite_url: str
-) -> None:
+def test_min_skill_uses_the_served_forecast_and_its_record(market: Market, sqlite_url: str) -> None:
     # Kronos forecasts +3 %; calibration reduced it to +0.4 %, with a band around the last close
     said = made_up("AAPL", FRIDAY, **RISING)
     served = {0.1: 98.0, 0.5: 100.4, 0.9: 104.0}

@@ -26,7 +26,7 @@ def bars() -> pd.DataFrame:
     return DataService("sample").history("AAPL", bars=400)
 
 
-def test_each_sale_has_its_profit_and_the_curves_add_up() -> None:
+def test_each_sale_has_its_profit_and_the_curves_are_consistent() -> None:
     bars = pd.DataFrame({"open": [10.0, 10, 20, 20, 40], "close": [10.0, 15, 20, 30, 40]})
     bars["high"], bars["low"] = bars.max(axis=1), bars.min(axis=1)
     bars.index = pd.date_range("2024-01-01", periods=5)
@@ -75,7 +75,7 @@ def test_without_plotly_the_picture_says_what_to_install(
         Trend("b", "AAPL", settings=Settings()).backtest(bars).plot()
 
 
-def test_the_deflated_ratio_is_that_of_the_papers_example() -> None:
+def test_the_deflated_sharpe_ratio_equals_the_papers_example() -> None:
     # Bailey and López de Prado (2014): 100 trials over 5 years of 250 days, annual ratio 2.5,
     # variance of the trials' annual ratios 1/2, skewness -3, kurtosis 10: 0.9004
     found = deflated(
@@ -84,7 +84,7 @@ def test_the_deflated_ratio_is_that_of_the_papers_example() -> None:
     assert found == pytest.approx(0.9004, abs=1e-4)
 
 
-def test_moments_and_ratios_are_scipys() -> None:
+def test_moments_and_ratios_equal_scipys() -> None:
     returns = np.random.default_rng(1).standard_t(4, size=(7, 300)) / 100 + 0.0005
     ratios = sharpe_per_bar(returns)
     assert ratios == pytest.approx(returns.mean(axis=1) / returns.std(axis=1, ddof=1))
@@ -97,7 +97,7 @@ def test_moments_and_ratios_are_scipys() -> None:
     assert math.isnan(deflated_sharpe(np.zeros(9), np.zeros(3)))
 
 
-def test_of_many_strategies_without_skill_the_best_is_rarely_believed() -> None:
+def test_the_best_of_many_unskilled_strategies_is_rarely_significant() -> None:
     random = np.random.default_rng(7)
     believed, naive = 0, 0
     for _ in range(200):
@@ -172,7 +172,7 @@ def test_the_best_of_a_grid_comes_with_the_number_of_trials_and_a_walk_forward(
         ({"window": [3]}, {"folds": 300}, "the history has 400 bars only"),
     ],
 )
-def test_a_search_that_cannot_be_is_refused(
+def test_an_impossible_search_is_refused(
     bars: pd.DataFrame, grid: Any, options: Any, says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
@@ -236,7 +236,7 @@ def test_each_trial_is_the_bot_made_with_its_parameters(bars: pd.DataFrame, kind
     assert found.trials["total_return"].nunique() == 2
 
 
-def test_what_was_set_on_a_bot_after_it_was_made_holds_in_its_trials(bars: pd.DataFrame) -> None:
+def test_attributes_set_after_construction_apply_to_the_trials(bars: pd.DataFrame) -> None:
     bot = made(Derives)
     bot.half = 10  # type: ignore[attr-defined]
     bot.use(symbols=["IBM"])

@@ -86,7 +86,7 @@ def test_a_decision_on_fridays_close_is_traded_at_mondays_open(exchange: Exchang
     assert exchange.trades()[1:] == [("sell", "AAPL", 96.0, "21 13:30")]
 
 
-def test_news_of_saturday_sell_no_stock_at_fridays_price(exchange: Exchange) -> None:
+def test_a_decision_on_saturday_sells_no_stock_at_fridays_price(exchange: Exchange) -> None:
     both = ["AAPL", "BTC-USD"]
     exchange.round("2024-05-15 22:00", tickers=["AAPL"], answers=BUY)
     exchange.round("2024-05-17 22:00", tickers=["AAPL"], answers=BUY)
@@ -104,7 +104,7 @@ def test_news_of_saturday_sell_no_stock_at_fridays_price(exchange: Exchange) -> 
         ("2024-05-20 19:59", "21 13:30"),  # decided on Friday's bar, too late for Monday's open
     ],
 )  # fmt: skip
-def test_a_decision_is_not_traded_at_an_open_that_was_before_it(
+def test_a_decision_is_not_traded_at_an_earlier_open(
     exchange: Exchange, now: str, opened: str
 ) -> None:
     exchange.round(now, answers=BUY)
@@ -112,7 +112,7 @@ def test_a_decision_is_not_traded_at_an_open_that_was_before_it(
     assert [trade[3] for trade in exchange.trades()] == [opened]
 
 
-def test_where_bars_follow_without_a_pause_a_prompt_round_meets_the_next_open(
+def test_in_continuous_markets_a_prompt_round_trades_at_the_next_open(
     exchange: Exchange,
 ) -> None:
     coin = {"tickers": ["BTC-USD"]}
@@ -126,7 +126,7 @@ def test_where_bars_follow_without_a_pause_a_prompt_round_meets_the_next_open(
     ]  # fmt: skip
 
 
-def test_what_is_decided_again_before_the_open_replaces_what_was_decided(
+def test_a_new_decision_before_the_open_replaces_the_old_one(
     exchange: Exchange,
 ) -> None:
     exchange.round("2024-05-17 22:00", answers=BUY)
@@ -135,7 +135,7 @@ def test_what_is_decided_again_before_the_open_replaces_what_was_decided(
     assert exchange.trades() == []
 
 
-def test_a_bar_without_volume_fills_nothing_and_the_order_waits(exchange: Exchange) -> None:
+def test_a_bar_without_volume_fills_no_order(exchange: Exchange) -> None:
     halted = {"AAPL": STOCK | {"2024-05-20": (90, 90, 0)}}
     exchange.round("2024-05-17 22:00", answers=BUY, bars=halted)
     exchange.round("2024-05-20 22:00", answers={}, bars=halted)
@@ -145,20 +145,20 @@ def test_a_bar_without_volume_fills_nothing_and_the_order_waits(exchange: Exchan
     assert at_once.fills == []
 
 
-def test_rounds_that_were_missed_change_no_price(exchange: Exchange) -> None:
+def test_missed_rounds_do_not_change_the_fill_price(exchange: Exchange) -> None:
     exchange.round("2024-05-15 22:00", answers=BUY)
     exchange.round("2024-05-22 22:00", answers={})
     assert exchange.trades() == [("buy", "AAPL", 101.0, "16 13:30")]
 
 
 @pytest.mark.parametrize("period", ["1d", "2d", "1y"])
-def test_a_short_period_does_not_lose_what_was_decided(exchange: Exchange, period: str) -> None:
+def test_a_short_period_does_not_lose_an_order(exchange: Exchange, period: str) -> None:
     exchange.round("2024-05-15 22:00", answers=BUY, period=period)
     exchange.round("2024-05-22 22:00", answers={}, period=period)
     assert exchange.trades() == [("buy", "AAPL", 101.0, "16 13:30")]
 
 
-def test_what_the_candles_no_longer_reach_back_to_has_lapsed_and_is_reported(
+def test_an_order_older_than_the_candles_lapses_and_is_reported(
     exchange: Exchange,
 ) -> None:
     exchange.round("2024-05-15 22:00", answers=BUY)
@@ -186,13 +186,13 @@ def test_a_round_that_fails_leaves_the_orders_for_the_next_one(exchange: Exchang
     assert exchange.trades() == [("buy", "AAPL", 90.0, "20 13:30")]
 
 
-def test_an_order_on_other_candles_than_these_is_refused(exchange: Exchange) -> None:
+def test_an_order_made_on_different_candles_is_refused(exchange: Exchange) -> None:
     exchange.round("2024-05-20 22:00", answers=BUY)
     with pytest.raises(ConfigError, match=r"has decided on AAPL of 2024-05-20.*other candles"):
         exchange.round("2024-05-16 22:00", answers=BUY)
 
 
-def test_two_rounds_that_end_in_another_order_than_they_began_fill_once(
+def test_overlapping_rounds_fill_an_order_once(
     exchange: Exchange,
 ) -> None:
     exchange.round("2024-05-17 22:00", answers=BUY)
@@ -205,7 +205,7 @@ def test_two_rounds_that_end_in_another_order_than_they_began_fill_once(
     assert [trade[:3] for trade in exchange.trades()] == [("buy", "AAPL", 90.0)]
 
 
-def test_orders_that_somebody_has_edited_are_dropped_with_a_warning(
+def test_manually_edited_orders_are_dropped_with_a_warning(
     exchange: Exchange, caplog: pytest.LogCaptureFixture
 ) -> None:
     exchange.round("2024-05-17 22:00", answers=BUY)
@@ -216,7 +216,7 @@ def test_orders_that_somebody_has_edited_are_dropped_with_a_warning(
     assert caplog.text.count("cannot be read, and is dropped") >= 2
 
 
-def test_the_next_open_within_a_day_is_that_of_the_next_bar() -> None:
+def test_the_next_open_of_intraday_bars_is_that_of_the_next_bar() -> None:
     times = pd.date_range("2024-05-15 14:00", periods=4, freq="1h", name="timestamp")
     frame = pd.DataFrame({"open": [1.0, 2, 3, 4], "close": 1.0}, index=times)
     for minutes, position in ((0, 1), (2, 1), (3, 2), (60, 2), (61, 3)):
@@ -241,7 +241,7 @@ def halted(first: int, last: int, until: int, *, volume: int | None = None) -> d
 @pytest.mark.parametrize("between", [True, False], ids=["a round meanwhile", "none"])
 @pytest.mark.parametrize("volume", [None, 0])
 @pytest.mark.parametrize(("missed", "fills"), [(1, True), (19, True), (20, False), (30, False)])
-def test_an_order_of_a_halted_ticker_lapses_after_20_sessions_in_words(
+def test_an_order_of_a_halted_ticker_lapses_after_20_sessions_with_a_message(
     exchange: Exchange, missed: int, fills: bool, volume: int | None, between: bool
 ) -> None:
     both = {"tickers": ["AAPL", "BTC-USD"]}
@@ -265,7 +265,7 @@ def test_an_order_of_a_halted_ticker_lapses_after_20_sessions_in_words(
     assert [one.split(" sessions")[0] for one in lapsed] == ([] if fills else [said_once])
 
 
-def test_an_order_of_a_ticker_that_is_no_longer_watched_lapses_in_words(exchange: Exchange) -> None:
+def test_an_order_of_an_unwatched_ticker_lapses_with_a_message(exchange: Exchange) -> None:
     exchange.round("2024-05-17 22:00", answers=BUY)
     done = exchange.round("2024-05-20 22:00", tickers=["BTC-USD"], answers={})
     assert done.remarks == [
@@ -299,7 +299,7 @@ def test_an_order_waits_while_no_source_answers(
 
 
 @pytest.mark.parametrize(("missed", "fills"), [(19, True), (20, False)])
-def test_in_a_backtest_an_order_lapses_alike(missed: int, fills: bool) -> None:
+def test_in_a_backtest_an_order_lapses_by_the_same_rule(missed: int, fills: bool) -> None:
     def frame(bars: dict[str, Any]) -> pd.DataFrame:
         opens = [float(bar[0]) for bar in bars.values()]
         columns = dict.fromkeys(("open", "high", "low", "close"), opens)
@@ -314,7 +314,7 @@ def test_in_a_backtest_an_order_lapses_alike(missed: int, fills: bool) -> None:
     assert (len(result.trades) == 1) is fills
 
 
-def test_an_order_is_stored_as_it_is() -> None:
+def test_an_order_survives_storage_unchanged() -> None:
     order = Order("AAPL", -1, datetime(2024, 5, 17), datetime(2024, 5, 17, 20, 0, 1, 5))
     assert read_orders([order.to_json()]) == [order]
     assert added([order], [order]) == [order]
@@ -329,7 +329,7 @@ DAYS = pd.DatetimeIndex(list(STOCK))
     st.lists(st.sampled_from([-1, 0, 1]), min_size=5, max_size=5),
     st.lists(st.booleans(), min_size=6, max_size=6),
 )
-def test_rounds_evening_by_evening_trade_what_the_backtest_trades(
+def test_daily_rounds_make_the_same_trades_as_the_backtest(
     answers: list[int], traded: list[bool]
 ) -> None:
     frame = pd.DataFrame(
@@ -367,7 +367,7 @@ def test_rounds_evening_by_evening_trade_what_the_backtest_trades(
     assert found == expected
 
 
-def test_a_bots_row_has_no_more_than_it_had(exchange: Exchange) -> None:
+def test_a_bots_row_has_no_new_columns(exchange: Exchange) -> None:
     exchange.round("2024-05-17 22:00", answers=BUY)
     with get_db_session(exchange.database) as session:
         assert session.get_one(BotRow, "b").portfolio == {"USD": 10_000.0, "AAPL": 0.0}

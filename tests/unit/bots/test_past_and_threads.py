@@ -97,7 +97,7 @@ ASKED: dict[str, Callable[[Bot], Any]] = {
 
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
 @pytest.mark.parametrize("way", WAYS, ids=range(len(WAYS)))
-def test_the_present_is_refused_in_a_backtest_in_whatever_thread(
+def test_the_present_is_refused_in_a_backtest_in_every_thread(
     way: Callable[..., Any], ask: Callable[[Bot], Any]
 ) -> None:
     class Peeks(Bot):
@@ -133,7 +133,7 @@ def peeked_in_a_backtest(ways: Iterable[Callable[[], Any]]) -> list[Any]:
     return found
 
 
-def test_a_pool_that_a_decision_has_made_lives_in_the_present_afterwards() -> None:
+def test_a_pool_made_by_a_decision_returns_to_the_present_afterwards() -> None:
     made: list[Any] = []
 
     def make() -> list[str]:
@@ -149,7 +149,7 @@ def _peek_at(_: int) -> str:
     return peek()
 
 
-def test_work_is_sent_to_another_process_with_the_time_that_it_is_about() -> None:
+def test_work_sent_to_another_process_carries_its_point_in_time() -> None:
     [sent] = peeked_in_a_backtest([lambda: pickle.dumps(_with_context(peek))])
     assert pickle.loads(sent)() == "LookAhead"
     assert peek() == "DataFrame"
@@ -183,7 +183,7 @@ def test_the_present_is_refused_in_other_processes_too() -> None:
             assert old.submit(peek).result() == new.submit(peek).result() == "DataFrame"
 
 
-def test_a_bots_own_thread_of_before_does_not_see_the_present_either(sqlite_url: str) -> None:
+def test_a_thread_started_before_the_backtest_cannot_see_the_present(sqlite_url: str) -> None:
     asked, answered = threading.Semaphore(0), threading.Semaphore(0)
     found: list[Any] = []
     late = BARS.index[3].to_pydatetime()
@@ -230,7 +230,7 @@ def test_a_bots_own_thread_of_before_does_not_see_the_present_either(sqlite_url:
     assert len(bot.fetch("AAPL")) > 1
 
 
-def test_other_threads_live_in_the_present_while_a_backtest_runs() -> None:
+def test_other_threads_stay_in_the_present_during_a_backtest() -> None:
     in_the_middle, go_on = threading.Event(), threading.Event()
 
     class Slow(Bot):
@@ -248,7 +248,7 @@ def test_other_threads_live_in_the_present_while_a_backtest_runs() -> None:
         replayed.result(60)
 
 
-def test_one_bot_in_several_threads_mixes_nothing() -> None:
+def test_backtests_of_one_bot_in_several_threads_are_independent() -> None:
     class Checks(Bot):
         def decisionFunction(self, row: Any) -> int:
             level = self.history["close"].iloc[0]
@@ -269,9 +269,7 @@ def test_one_bot_in_several_threads_mixes_nothing() -> None:
     assert [set(done.result().equity) for done in asked.values()] == [{level} for level in flat]
 
 
-def test_rounds_of_one_bot_in_several_threads_are_one_after_the_other(
-    tmp_path: Path, database: str
-) -> None:
+def test_rounds_of_one_bot_in_several_threads_run_in_turn(tmp_path: Path, database: str) -> None:
     market = Market(tmp_path / "candles")
     market.write("AAPL", [98.0, 100.0])
     market.write("IBM", [52.0, 50.0])
@@ -332,7 +330,7 @@ print("done")
 
 
 @pytest.mark.integration
-def test_a_forked_process_asks_on_connections_of_its_own() -> None:
+def test_a_forked_process_opens_new_connections() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True
     )
@@ -340,7 +338,7 @@ def test_a_forked_process_asks_on_connections_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("source", ["sample", "yahoo", "csv"])
-def test_a_bot_that_has_fetched_can_be_sent_to_another_process(
+def test_a_bot_with_fetched_data_can_be_pickled(
     tmp_path: Path, sqlite_url: str, source: str
 ) -> None:
     market = Market(tmp_path / "candles")
@@ -369,7 +367,7 @@ def test_a_bot_that_has_fetched_can_be_sent_to_another_process(
     [({"sessions": lambda: None}, "its sessions"), ({"lock": threading.Lock()}, "its params"),
      ({"data": open}, None)],
 )  # fmt: skip
-def test_a_bot_that_cannot_be_sent_says_why(options: Any, names: str | None) -> None:
+def test_a_bot_that_cannot_be_pickled_says_why(options: Any, names: str | None) -> None:
     bot = Says("b", "AAPL", answers={}, **options)
     if names is None:
         pickle.dumps(bot)
@@ -386,7 +384,7 @@ RISING = {"close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
 FALLING = {"close": 97.0, "low": 93.0, "high": 101.0, "prob_up": 0.2}
 
 
-def test_a_change_of_model_changes_nothing_before_it(tmp_path: Path, database: str) -> None:
+def test_a_new_model_changes_no_earlier_decision(tmp_path: Path, database: str) -> None:
     market = Market(tmp_path / "candles")
     market.write("AAPL", [100.0] * 8)
     evening = timedelta(hours=22)

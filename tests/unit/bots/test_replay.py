@@ -187,7 +187,7 @@ def opened(symbol: str, day: datetime) -> datetime:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fill", ["open", "close"])
-def test_portfolios_are_what_their_trades_and_the_market_made_of_them(
+def test_portfolios_follow_from_their_trades_and_market_events(
     sqlite_url: str, caplog: pytest.LogCaptureFixture, fill: str
 ) -> None:
     caplog.set_level(logging.ERROR)

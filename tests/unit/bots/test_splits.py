@@ -109,7 +109,7 @@ def trades(url: str) -> list[Trade]:
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("later", [1, 60])  # sessions; 60 are many times the bot's period
 @pytest.mark.parametrize("tells", [True, False])
-def test_a_split_of_any_ratio_keeps_the_position_worth_what_it_is(
+def test_a_split_of_any_ratio_keeps_the_value_of_the_position(
     sqlite_url: str, ratio: float, later: int, tells: bool
 ) -> None:
     bot(sqlite_url, Told(50), 1).run()
@@ -124,7 +124,7 @@ def test_a_split_of_any_ratio_keeps_the_position_worth_what_it_is(
     assert portfolio(sqlite_url) == {"AAPL": 0, "USD": pytest.approx(worth)}
 
 
-def test_several_splits_between_two_rounds_are_all_counted(sqlite_url: str) -> None:
+def test_all_splits_between_two_rounds_are_applied(sqlite_url: str) -> None:
     bot(sqlite_url, Told(20), 1).run()
     bought = portfolio(sqlite_url)["AAPL"]
     splits = {30: 10.0, 60: 1.1, 90: 1 / 4}
@@ -133,9 +133,7 @@ def test_several_splits_between_two_rounds_are_all_counted(sqlite_url: str) -> N
 
 
 @pytest.mark.parametrize("tells", [True, False])
-def test_what_was_written_into_the_portfolio_by_hand_splits_too(
-    sqlite_url: str, tells: bool
-) -> None:
+def test_manually_set_positions_are_split_too(sqlite_url: str, tells: bool) -> None:
     with get_db_session(sqlite_url) as session:
         session.add(BotRow(name="b", portfolio={"USD": 0.0, "AAPL": 99.0}))
     bot(sqlite_url, Told(50, tells=tells)).run()
@@ -143,7 +141,7 @@ def test_what_was_written_into_the_portfolio_by_hand_splits_too(
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(990)
 
 
-def test_a_split_from_before_the_first_round_counts_since_the_portfolio_was_written(
+def test_splits_apply_from_the_day_on_which_the_portfolio_was_written(
     sqlite_url: str,
 ) -> None:
     written = DAYS[50] + timedelta(hours=23)
@@ -155,7 +153,7 @@ def test_a_split_from_before_the_first_round_counts_since_the_portfolio_was_writ
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(990)
 
 
-def test_a_quantity_edited_around_a_split_is_not_traded_until_somebody_says_which_it_is(
+def test_a_quantity_edited_around_a_split_is_not_traded_until_it_is_confirmed(
     sqlite_url: str,
 ) -> None:
     bot(sqlite_url, Told(50), 1).run()
@@ -179,7 +177,7 @@ def edited_in_sql(url: str, portfolio: str) -> None:
 
 
 @pytest.mark.parametrize("watched", [True, False])
-def test_a_quantity_added_by_sql_is_of_no_known_day(sqlite_url: str, watched: bool) -> None:
+def test_a_quantity_set_by_sql_has_no_known_date(sqlite_url: str, watched: bool) -> None:
     """`bots.updated_at` still has the last round's time."""
     tickers = ["AAPL", "IBM"] if watched else ["AAPL"]
     bot(sqlite_url, Told(50), tickers=tickers).run()
@@ -195,7 +193,7 @@ def test_a_quantity_added_by_sql_is_of_no_known_day(sqlite_url: str, watched: bo
     assert portfolio(sqlite_url) == {"USD": 0, "AAPL": 0, "IBM": 70}
 
 
-def test_dividends_of_before_an_edit_by_sql_are_not_credited_and_told(sqlite_url: str) -> None:
+def test_dividends_before_an_sql_edit_are_reported_but_not_credited(sqlite_url: str) -> None:
     bot(sqlite_url, Told(50), 1).run()
     edited_in_sql(sqlite_url, '{"USD": 5, "AAPL": 7}')
     done = bot(sqlite_url, Told(60, {}, {55: 0.5})).run()
@@ -209,7 +207,7 @@ def test_dividends_of_before_an_edit_by_sql_are_not_credited_and_told(sqlite_url
 
 
 @pytest.mark.parametrize(("symbol", "reported"), [("AAPL", True), ("BTC-USD", False)])
-def test_a_round_says_that_dividends_are_not_known_where_there_may_be_some(
+def test_a_round_warns_if_dividends_are_unknown(
     sqlite_url: str, tmp_path: Path, symbol: str, reported: bool
 ) -> None:
     market = Market(tmp_path / "candles")
@@ -221,7 +219,7 @@ def test_a_round_says_that_dividends_are_not_known_where_there_may_be_some(
     ) is reported
 
 
-def test_an_edit_by_hand_without_a_split_is_taken_as_it_is(sqlite_url: str) -> None:
+def test_a_manual_edit_without_a_split_is_accepted(sqlite_url: str) -> None:
     bot(sqlite_url, Told(50), 1).run()
     with get_db_session(sqlite_url) as session:
         row = session.get_one(BotRow, "b")
@@ -230,7 +228,7 @@ def test_an_edit_by_hand_without_a_split_is_taken_as_it_is(sqlite_url: str) -> N
     assert portfolio(sqlite_url)["AAPL"] == 7
 
 
-def test_other_candles_stop_the_trades_of_their_ticker_alone(
+def test_contradictory_candles_stop_only_the_trades_of_their_ticker(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     market = Market(tmp_path / "before")
@@ -251,7 +249,7 @@ def test_other_candles_stop_the_trades_of_their_ticker_alone(
         owned.sell("AAPL")
 
 
-def test_a_split_of_the_database_s_list_counts_where_the_candles_have_no_common_bar() -> None:
+def test_a_listed_split_applies_if_old_and_new_candles_share_no_bar() -> None:
     basis = Basis(DAYS[0], "1d", {DAYS[0]: 100.0})
     now = pd.Series([10.0, 10.1], index=pd.DatetimeIndex(DAYS[50:52]))
     assert new_shares(basis, now, {DAYS[20]: 10.0}).shares == 10
@@ -278,7 +276,7 @@ def series(prices: list[float]) -> "pd.Series[float]":
         ([10.03 / 1.043, 20.17 / 1.043, 29.99 / 1.043], 1.043),
     ],
 )
-def test_one_factor_over_all_bars_is_a_split_and_one_bar_is_none(
+def test_a_common_factor_over_all_bars_is_a_split_and_over_one_bar_is_not(
     now: list[float], shares: float
 ) -> None:
     then = dict(zip(DAYS, [10.03, 20.17, 29.99], strict=False))
@@ -286,13 +284,13 @@ def test_one_factor_over_all_bars_is_a_split_and_one_bar_is_none(
     assert new_shares(basis, series(now), None).shares == pytest.approx(shares, rel=1e-6)
 
 
-def test_one_common_bar_that_changed_is_no_split_and_no_licence_to_trade() -> None:
+def test_a_single_changed_common_bar_is_not_a_split_and_stops_trading() -> None:
     basis = Basis(DAYS[2], "1d", {DAYS[2]: 30.0})
     with pytest.raises(Unclear):
         new_shares(basis, series([1.0, 2.0, 3.0]), None)
 
 
-def test_candles_that_leave_out_a_listed_split_are_counted_in_new_shares() -> None:
+def test_unadjusted_candles_are_converted_by_the_listed_split() -> None:
     then = dict(zip(DAYS, [100.0, 101.0, 100.0], strict=False))
     basis = Basis(DAYS[2], "1d", then)
     fell = series([100.0, 101.0, 100.0, 83.0])
@@ -302,7 +300,7 @@ def test_candles_that_leave_out_a_listed_split_are_counted_in_new_shares() -> No
     assert new_shares(basis, stayed, {DAYS[3]: 1.2}).shares == 1
 
 
-def test_a_split_that_candles_have_before_its_day_is_counted_once() -> None:
+def test_a_split_already_in_the_candles_is_applied_once() -> None:
     """On the morning of a split Yahoo shows Friday's close in new shares."""
     then = dict(zip(DAYS, [100.0, 110.0, 120.0], strict=False))
     became = new_shares(Basis(DAYS[2], "1d", then), series([10.0, 11.0, 12.0]), {DAYS[3]: 10.0})
@@ -311,7 +309,7 @@ def test_a_split_that_candles_have_before_its_day_is_counted_once() -> None:
     assert new_shares(kept, series([10.0, 11.0, 12.0, 12.1]), {DAYS[3]: 10.0}).shares == 1
 
 
-def test_a_list_of_splits_that_the_database_keeps_counts_as_told(sqlite_url: str) -> None:
+def test_stored_splits_are_applied_like_those_of_the_source(sqlite_url: str) -> None:
     with get_db_session(sqlite_url) as session:
         row = BotRow(name="b", portfolio={"USD": 0.0, "AAPL": 99.0})
         row.created_at = row.updated_at = DAYS[50]
@@ -325,7 +323,7 @@ def test_a_list_of_splits_that_the_database_keeps_counts_as_told(sqlite_url: str
 
 
 @pytest.mark.parametrize("later", [1, 3, 60])
-def test_a_dividend_is_credited_once_on_what_was_held_before_its_day(
+def test_a_dividend_is_credited_once_for_shares_held_before_its_day(
     sqlite_url: str, later: int
 ) -> None:
     told = {45: 5.0, 50: 7.0, 50 + later: 0.5}
@@ -339,7 +337,7 @@ def test_a_dividend_is_credited_once_on_what_was_held_before_its_day(
     assert booked.executed_at == DAYS[50 + later]
 
 
-def test_a_dividend_of_a_day_on_which_an_order_is_filled_goes_to_the_seller(
+def test_a_dividend_on_the_day_of_a_fill_goes_to_the_seller(
     sqlite_url: str,
 ) -> None:
     told = {53: 0.5, 55: 0.25}
@@ -374,7 +372,7 @@ def down(url: str, today: int, told: Mapping[int, float]) -> DataService:
 
 
 @pytest.mark.parametrize("traded", ["kept", "sold", "sold at the next open", "bought"])
-def test_dividends_while_the_source_is_out_of_reach_are_credited_once_it_answers(
+def test_dividends_missed_during_an_outage_are_credited_afterwards(
     sqlite_url: str, traded: str
 ) -> None:
     told = {53: 0.5, 58: 0.25}
@@ -406,7 +404,7 @@ def test_dividends_while_the_source_is_out_of_reach_are_credited_once_it_answers
     assert paid == [(pytest.approx(one[0]), *one[1:]) for one in expected if one[0]]
 
 
-def test_a_dividend_after_a_split_is_of_new_shares(sqlite_url: str) -> None:
+def test_a_dividend_after_a_split_is_per_new_share(sqlite_url: str) -> None:
     bot(sqlite_url, Told(50), 1).run()
     bought = portfolio(sqlite_url)["AAPL"]
     bot(sqlite_url, Told(60, {55: 10.0}, {58: 0.05})).run()
@@ -416,7 +414,7 @@ def test_a_dividend_after_a_split_is_of_new_shares(sqlite_url: str) -> None:
 # delisted, and no longer watched ----------------------------------------------------------
 
 
-def test_a_holding_that_is_not_watched_is_settled_and_told(sqlite_url: str) -> None:
+def test_an_unwatched_holding_is_settled_and_reported(sqlite_url: str) -> None:
     both = {"tickers": ["AAPL", "IBM"]}
     bot(sqlite_url, Told(50), 1, **both).run()
     held = portfolio(sqlite_url)["IBM"]
@@ -444,7 +442,7 @@ def test_after_20_sessions_without_a_bar_a_holding_is_closed_at_the_last_price(
     assert trades(sqlite_url)[-1].note == "delisted"
 
 
-def test_what_the_source_has_forgotten_is_closed_at_the_last_price_that_was_seen(
+def test_a_ticker_unknown_to_the_source_is_closed_at_its_last_seen_price(
     sqlite_url: str,
 ) -> None:
     bot(sqlite_url, Told(50), 1).run()
@@ -456,7 +454,7 @@ def test_what_the_source_has_forgotten_is_closed_at_the_last_price_that_was_seen
 
 
 @pytest.mark.parametrize("act", ["sell", "rebalance"])
-def test_trades_by_hand_go_on_once_a_holding_is_closed_as_delisted(
+def test_manual_trades_continue_after_a_delisted_holding_is_closed(
     sqlite_url: str, act: str
 ) -> None:
     bot(sqlite_url, Told(50), 1, tickers=["AAPL", "IBM"]).run()
@@ -469,7 +467,7 @@ def test_trades_by_hand_go_on_once_a_holding_is_closed_as_delisted(
     assert trades(sqlite_url)[2].note == "delisted"
 
 
-def test_a_price_given_by_hand_closes_a_position(sqlite_url: str) -> None:
+def test_a_manual_price_closes_a_position(sqlite_url: str) -> None:
     bot(sqlite_url, Told(50), 1).run()
     held = portfolio(sqlite_url)["AAPL"]
     with get_db_session(sqlite_url) as session:
@@ -485,7 +483,7 @@ def test_a_price_given_by_hand_closes_a_position(sqlite_url: str) -> None:
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(54.2 * held / CLOSES[51])
 
 
-def test_a_bot_has_no_say_in_what_is_settled(sqlite_url: str) -> None:
+def test_bots_cannot_influence_settlements(sqlite_url: str) -> None:
     class Fails(Bot):
         def decisionFunction(self, row: Any) -> int:
             assert self.portfolio["AAPL"] == pytest.approx(10 * bought)

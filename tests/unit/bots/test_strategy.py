@@ -26,7 +26,7 @@ def rises(**params: Any) -> Strategy:
     return Rises("rises", "AAPL", settings=Settings(), **params)
 
 
-def test_a_decision_sees_the_bars_up_to_its_own_and_what_the_account_has() -> None:
+def test_a_decision_sees_the_bars_up_to_its_own_and_the_account() -> None:
     strategy = rises(above=10.5)
     with strategy.deciding(Account({CASH: 500.0}, {}, 0.0)):
         assert [strategy.decide("AAPL", BARS, end) for end in (1, 2)] == [-1, 1]
@@ -34,7 +34,7 @@ def test_a_decision_sees_the_bars_up_to_its_own_and_what_the_account_has() -> No
 
 
 @pytest.mark.parametrize("name", ["history", "portfolio"])
-def test_outside_of_a_decision_there_is_nothing_to_see(name: str) -> None:
+def test_outside_a_decision_the_account_is_not_available(name: str) -> None:
     with pytest.raises(RuntimeError, match=f"{name} is there while a decision is made"):
         getattr(rises(), name)
 

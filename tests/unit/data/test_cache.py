@@ -86,7 +86,7 @@ def test_a_second_run_asks_only_for_the_overlap(nights: Nights) -> None:
     assert second.attrs["warnings"] == []
 
 
-def test_the_next_night_has_the_new_bar_and_nothing_else_is_different(nights: Nights) -> None:
+def test_the_next_night_adds_only_the_new_bar(nights: Nights) -> None:
     nights.history(MONDAY)
     history = nights.history(TUESDAY)
     assert history.index[-1] == datetime(2024, 3, 5)
@@ -136,7 +136,7 @@ def test_yahoos_list_of_splits_is_kept_with_the_candles(on_sqlite: Nights) -> No
         assert read_splits(session, "SPY") == kept | {datetime(2024, 3, 5): 1.5}
 
 
-def test_a_class_of_shares_is_asked_for_as_yahoo_spells_it(on_sqlite: Nights) -> None:
+def test_share_classes_are_requested_in_yahoos_spelling(on_sqlite: Nights) -> None:
     on_sqlite.market.candles["BRK-B"] = candles(SESSIONS, 300)
     history = on_sqlite.history(MONDAY, "BRK.B")
     pd.testing.assert_frame_equal(history, on_sqlite.without_cache(MONDAY, "BRK-B"))
@@ -186,7 +186,7 @@ def test_a_bar_of_a_session_that_has_not_closed_is_neither_used_nor_kept(nights:
     assert nights.history(MONDAY).index[-1] == datetime(2024, 3, 4)
 
 
-def test_of_a_market_without_a_close_the_utc_day_must_have_ended(on_sqlite: Nights) -> None:
+def test_continuous_markets_use_a_bar_after_the_end_of_the_utc_day(on_sqlite: Nights) -> None:
     days = [datetime(2024, 1, 1) + timedelta(days=n) for n in range(90)]
     on_sqlite.market = Market({"BTC-USD": candles(days)}, zone="UTC")
     on_sqlite.yahoo.chart = on_sqlite.market
@@ -195,7 +195,7 @@ def test_of_a_market_without_a_close_the_utc_day_must_have_ended(on_sqlite: Nigh
         assert f"{history.index[-1]:%Y-%m-%d}" == newest
 
 
-def test_a_ticker_without_volumes_comes_back_without(nights: Nights) -> None:
+def test_a_ticker_without_volumes_is_cached_without_volumes(nights: Nights) -> None:
     nights.market.candles["SPY"]["volume"] = 0.0  # yfinance reports zeros when there is no volume
     for now in (MONDAY, TUESDAY):
         assert list(nights.history(now).columns) == ["open", "high", "low", "close"]
@@ -222,7 +222,7 @@ def test_more_bars_than_are_cached_are_fetched_once(nights: Nights) -> None:
     assert nights.asked == [f"{longer.index[-OVERLAP]:%Y-%m-%d}"]
 
 
-def test_what_yahoo_does_not_have_is_not_asked_for_every_night(nights: Nights) -> None:
+def test_bars_missing_at_yahoo_are_not_requested_every_night(nights: Nights) -> None:
     nights.market.candles["SPY"] = candles(SESSIONS)[-60:]  # listed in December
     history = nights.history(MONDAY, bars=500)
     assert 50 < len(history) < 60
@@ -230,7 +230,7 @@ def test_what_yahoo_does_not_have_is_not_asked_for_every_night(nights: Nights) -
     assert nights.asked == [f"{history.index[-OVERLAP]:%Y-%m-%d}"]
 
 
-def test_too_few_bars_are_still_too_few_out_of_the_cache(on_sqlite: Nights) -> None:
+def test_too_few_bars_are_also_an_error_from_the_cache(on_sqlite: Nights) -> None:
     on_sqlite.market.candles["SPY"] = candles(SESSIONS)[-20:]
     for _ in range(2):
         with pytest.raises(TooFewBars, match="SPY: 16 usable 1d bars"):
@@ -259,7 +259,7 @@ def test_a_bar_that_yahoo_lacks_for_a_while_comes_from_the_cache(on_sqlite: Nigh
     assert len(on_sqlite.asked) == 1
 
 
-def test_a_thousand_and_more_bars_are_kept(nights: Nights) -> None:
+def test_more_than_a_thousand_bars_are_cached(nights: Nights) -> None:
     days = next_sessions("SPY", datetime(2004, 1, 1), 5000)
     nights.market.candles["SPY"] = candles(days)
     now = days[-1] + timedelta(hours=23)
@@ -269,7 +269,7 @@ def test_a_thousand_and_more_bars_are_kept(nights: Nights) -> None:
     pd.testing.assert_frame_equal(nights.history(now, bars=4000), history)
 
 
-def test_hours_are_not_cached(on_sqlite: Nights) -> None:
+def test_hourly_bars_are_not_cached(on_sqlite: Nights) -> None:
     on_sqlite.market.refusing = lambda ticker: True
     with pytest.raises(DataUnavailable):  # the fake market has no hourly bars
         on_sqlite.service(MONDAY).history("SPY", interval="1h")
@@ -286,7 +286,7 @@ def test_a_ticker_is_the_same_in_any_case(on_sqlite: Nights) -> None:
 # --- when Yahoo refuses or is down --------------------------------------------------------
 
 
-def test_refused_by_yahoo_it_continues_with_the_cache_and_says_so(
+def test_when_yahoo_refuses_cached_bars_are_used_with_a_warning(
     nights: Nights, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = nights.history(MONDAY)
@@ -307,7 +307,7 @@ def test_refused_by_yahoo_it_continues_with_the_cache_and_says_so(
     ]
 
 
-def test_a_network_that_is_down_too_leaves_the_cached_bars(on_sqlite: Nights) -> None:
+def test_cached_bars_are_used_when_the_network_is_down(on_sqlite: Nights) -> None:
     on_sqlite.history(MONDAY)
     on_sqlite.yahoo.chart = lambda request: (503, "<html>")
     history = on_sqlite.history(TUESDAY)
@@ -315,13 +315,13 @@ def test_a_network_that_is_down_too_leaves_the_cached_bars(on_sqlite: Nights) ->
     assert "Yahoo could not be asked" in history.attrs["warnings"][0]
 
 
-def test_an_older_cache_has_to_do_even_where_more_bars_are_asked_for(on_sqlite: Nights) -> None:
+def test_an_older_and_shorter_cache_is_used_if_there_is_nothing_better(on_sqlite: Nights) -> None:
     on_sqlite.history(MONDAY)
     on_sqlite.market.refusing = lambda ticker: True
     assert 100 <= len(on_sqlite.history(TUESDAY, bars=500)) < 200
 
 
-def test_refused_with_nothing_or_too_little_cached_there_is_no_history(on_sqlite: Nights) -> None:
+def test_without_enough_cached_bars_a_refusal_is_an_error(on_sqlite: Nights) -> None:
     on_sqlite.market.candles["QQQ"] = candles(SESSIONS)[-20:]
     with pytest.raises(TooFewBars):
         on_sqlite.history(MONDAY, "QQQ")
@@ -344,7 +344,7 @@ def test_a_ticker_that_yahoo_no_longer_knows_is_not_forecast_from_the_cache(
 
 
 @pytest.mark.parametrize("table", ["historic_data", "historic_ranges"])
-def test_a_database_that_fails_is_one_warning_and_no_ticker_is_lost(
+def test_a_failing_database_is_one_warning_and_loses_no_ticker(
     nights: Nights, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     nights.market.candles["QQQ"] = candles(SESSIONS)
@@ -360,7 +360,7 @@ def test_a_database_that_fails_is_one_warning_and_no_ticker_is_lost(
     assert "\n" not in warnings[0]
 
 
-def test_a_database_that_fails_while_bars_are_kept_leaves_the_old_ones(
+def test_a_failure_while_storing_bars_keeps_the_old_ones(
     nights: Nights, caplog: pytest.LogCaptureFixture
 ) -> None:
     nights.history(MONDAY)
@@ -374,7 +374,7 @@ def test_a_database_that_fails_while_bars_are_kept_leaves_the_old_ones(
     assert len(caplog.records) == 1
 
 
-def test_out_of_reach_the_database_is_not_tried_for_every_ticker(
+def test_an_unreachable_database_is_not_tried_for_every_ticker(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     nights = Nights("postgresql://nobody@127.0.0.1:9/none", Market({"SPY": candles(SESSIONS)}))

@@ -112,7 +112,7 @@ _DIALECTS = st.builds(
     closes=st.lists(st.floats(0.01, 1e6), min_size=20, max_size=20),
 )
 @settings(max_examples=30, deadline=None)
-def test_any_dialect_gives_the_same_candles(
+def test_any_csv_dialect_gives_the_same_candles(
     tmp_path_factory: pytest.TempPathFactory, dialect: Dialect, comma: bool, closes: list[float]
 ) -> None:
     if comma:

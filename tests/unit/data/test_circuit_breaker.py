@@ -51,7 +51,7 @@ def test_the_pauses_grow_no_longer_than_the_longest() -> None:
     assert sum(source.pauses) < 5
 
 
-def test_after_its_limit_the_source_is_not_asked_any_more() -> None:
+def test_after_the_limit_the_source_gets_no_more_requests() -> None:
     breaker, source = CircuitBreaker(Timeouts(data_backoff=0.02, data_limit=0.1)), Source(REFUSED)
     with pytest.raises(DataUnavailable, match=r"SPY: refuses \(429\)"):
         breaker.ask("SPY", source)
@@ -62,7 +62,7 @@ def test_after_its_limit_the_source_is_not_asked_any_more() -> None:
     assert len(source.asked) == 3
 
 
-def test_some_minutes_later_it_is_asked_again() -> None:
+def test_after_some_minutes_the_source_is_tried_again() -> None:
     breaker = CircuitBreaker(Timeouts(data_backoff=0.01, data_limit=0.015, data_rest=0.2))
     with pytest.raises(DataUnavailable):
         breaker.ask("SPY", Source(REFUSED))
@@ -70,7 +70,7 @@ def test_some_minutes_later_it_is_asked_again() -> None:
     assert breaker.ask("SPY", Source("bars")) == "bars"
 
 
-def test_the_refusal_of_one_holds_up_all_and_counts_once() -> None:
+def test_one_refusal_delays_all_tickers_and_counts_once() -> None:
     breaker = CircuitBreaker(Timeouts(data_backoff=0.3))
     together = threading.Barrier(4, timeout=30)
     first_round, later = [REFUSED] * 4, []
@@ -101,7 +101,7 @@ def test_the_refusal_of_one_holds_up_all_and_counts_once() -> None:
     assert max(later) - began < 2.4
 
 
-def test_what_fails_otherwise_is_sent_twice_more() -> None:
+def test_other_failures_are_retried_twice() -> None:
     source = Source(DOWN, DOWN, "bars")
     assert CircuitBreaker(Timeouts(data_backoff=0.01)).ask("SPY", source) == "bars"
     source = Source(DOWN)
@@ -110,7 +110,7 @@ def test_what_fails_otherwise_is_sent_twice_more() -> None:
     assert len(source.asked) == 3
 
 
-def test_what_timed_out_was_waited_for_long_enough() -> None:
+def test_a_time_out_is_not_retried() -> None:
     source = Source(DOWN)
     with pytest.raises(DataUnavailable):
         CircuitBreaker(Timeouts(data_backoff=0.01, data_fast_failure=0.0)).ask("SPY", source)
@@ -118,14 +118,14 @@ def test_what_timed_out_was_waited_for_long_enough() -> None:
 
 
 @pytest.mark.parametrize("error", [UnknownSymbol("SPY: not known"), DataError("SPY: no prices")])
-def test_an_answer_that_will_not_change_is_not_asked_for_again(error: DataError) -> None:
+def test_a_permanent_error_is_not_retried(error: DataError) -> None:
     source = Source(error)
     with pytest.raises(type(error)):
         CircuitBreaker(Timeouts(data_backoff=0.01)).ask("SPY", source)
     assert len(source.asked) == 1
 
 
-def test_a_source_that_answers_nobody_is_given_up_for_all() -> None:
+def test_a_source_that_fails_for_all_tickers_is_given_up() -> None:
     breaker, source = CircuitBreaker(Timeouts(data_backoff=0.05, data_limit=0.08)), Source(DOWN)
     for name in ("SPY", "QQQ", "GLD", "IBM"):
         with pytest.raises(DataUnavailable, match=f"{name}: no connection|SPY: no connection"):
@@ -133,7 +133,7 @@ def test_a_source_that_answers_nobody_is_given_up_for_all() -> None:
     assert len(source.asked) <= 3
 
 
-def test_an_answer_in_between_shows_that_it_is_only_one_ticker(
+def test_a_success_in_between_limits_the_failure_to_one_ticker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seconds = [0.0]  # the clock advances half a second between two readings
@@ -148,7 +148,7 @@ def test_an_answer_in_between_shows_that_it_is_only_one_ticker(
 
 
 @pytest.mark.parametrize("error", [REFUSED, DOWN])
-def test_who_waits_can_be_stopped(error: DataUnavailable) -> None:
+def test_a_waiting_request_can_be_cancelled(error: DataUnavailable) -> None:
     breaker, source, stopped = (
         CircuitBreaker(Timeouts(data_backoff=60)),
         Source(error),

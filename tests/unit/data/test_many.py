@@ -44,7 +44,7 @@ def service(yahoo: FakeYahoo, **options: object) -> DataService:
 
 
 @pytest.mark.slow
-def test_eight_tickers_come_as_if_each_had_been_asked_for_alone(database: str) -> None:
+def test_eight_tickers_in_parallel_equal_eight_single_requests(database: str) -> None:
     cached = service(FakeYahoo(market()), sessions=partial(get_db_session, database))
     alone = service(FakeYahoo(market()))
     for _ in ("fetched", "cached"):
@@ -54,7 +54,7 @@ def test_eight_tickers_come_as_if_each_had_been_asked_for_alone(database: str) -
             pd.testing.assert_frame_equal(history, alone.history(symbol, bars=100))
 
 
-def test_one_ticker_that_fails_spoils_no_other(sqlite_url: str) -> None:
+def test_a_failing_ticker_does_not_affect_others(sqlite_url: str) -> None:
     candles_but_one = market()
     del candles_but_one.candles["GLD"]
     yahoo = FakeYahoo(candles_but_one)
@@ -71,7 +71,7 @@ def test_one_ticker_that_fails_spoils_no_other(sqlite_url: str) -> None:
     assert all(isinstance(history, pd.DataFrame) for history in histories.values())
 
 
-def test_several_are_asked_for_at_a_time_and_no_more() -> None:
+def test_a_limited_number_of_requests_run_in_parallel() -> None:
     together = threading.Barrier(WORKERS, timeout=30)
     at_once, most = 0, 0
     lock = threading.Lock()
@@ -92,7 +92,7 @@ def test_several_are_asked_for_at_a_time_and_no_more() -> None:
     assert most == WORKERS
 
 
-def test_a_slow_ticker_holds_up_no_other() -> None:
+def test_a_slow_ticker_does_not_delay_others() -> None:
     answers, released = market(), threading.Event()
 
     def chart(request: requests.PreparedRequest) -> tuple[int, str]:
@@ -108,7 +108,7 @@ def test_a_slow_ticker_holds_up_no_other() -> None:
     assert order[-1] == "SPY"
 
 
-def test_who_stops_listening_stops_the_asking() -> None:
+def test_closing_the_iterator_stops_the_requests() -> None:
     answers, released = market(), threading.Event()
 
     def chart(request: requests.PreparedRequest) -> tuple[int, str]:
@@ -127,7 +127,7 @@ def test_who_stops_listening_stops_the_asking() -> None:
     assert len(yahoo.charts) <= 1 + WORKERS
 
 
-def test_refused_by_yahoo_all_wait_together_and_go_on_when_it_answers() -> None:
+def test_when_yahoo_refuses_all_workers_wait_together_and_then_continue() -> None:
     answers = market()
     refusals = iter(range(3))
     answers.refusing = lambda ticker: next(refusals, None) is not None
@@ -139,7 +139,7 @@ def test_refused_by_yahoo_all_wait_together_and_go_on_when_it_answers() -> None:
     assert all(isinstance(history, pd.DataFrame) for history in histories.values())
 
 
-def test_in_a_storm_of_refusals_all_use_the_cache_after_few_requests(
+def test_under_permanent_refusals_all_tickers_use_the_cache_after_few_requests(
     database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = market()

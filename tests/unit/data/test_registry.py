@@ -26,7 +26,7 @@ def test_each_source_that_the_settings_accept_can_be_opened(name: str, tmp_path:
     assert open_source(source).symbols() in ([], ["AAPL"], ["AAPL", "GOOG", "IBM", "MSFT"])
 
 
-def test_a_fifo_a_device_and_a_folder_are_no_files_of_candles(tmp_path: Path) -> None:
+def test_a_fifo_a_device_and_a_folder_are_refused_as_candle_files(tmp_path: Path) -> None:
     header = "date,open,high,low,close\n"
     rows = "".join(f"2024-01-{day:02},1,1,1,1\n" for day in range(1, 6))
     (tmp_path / "real.txt").write_text(header + rows)
@@ -43,7 +43,7 @@ def test_a_fifo_a_device_and_a_folder_are_no_files_of_candles(tmp_path: Path) ->
             source.fetch(symbol, "1d", *ever)
 
 
-def test_the_name_that_lasts_has_its_folder_in_full(
+def test_the_stored_source_name_has_an_absolute_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -58,7 +58,7 @@ class Exchange(YahooSource):
         raise AssertionError("nobody asks it here")
 
 
-def test_a_new_source_is_known_by_a_line_in_the_registry_and_its_name_in_the_settings(
+def test_a_new_source_needs_one_registry_line_and_a_name_in_the_settings(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tradingbot.settings.job.SOURCES", (*SOURCES, "exchange"))

@@ -126,7 +126,7 @@ def test_without_the_samples_package_one_line_says_how_to_get_it(
         DataService("sample")
 
 
-def test_a_clock_of_ones_own_hides_later_bars_and_reveals_them_as_outcome() -> None:
+def test_a_custom_clock_hides_later_bars_and_gives_them_as_outcome() -> None:
     service = DataService("sample", now=day("2008-09-15T19:59"))  # New York closes at 20:00
     assert service.history("IBM").index[-1] == day("2008-09-12")
     assert service.outcome("IBM", [day("2008-09-15")]) == {day("2008-09-15"): 115.19}
@@ -166,7 +166,7 @@ def test_a_date_of_the_future_fails_its_own_file_and_does_not_move_the_clock(
         service.history("QQQ")
 
 
-def test_a_weekend_of_crypto_moves_the_clock_of_all(tmp_path: Path) -> None:
+def test_crypto_bars_of_a_weekend_advance_the_clock_of_all_files(tmp_path: Path) -> None:
     write(tmp_path, "SPY.csv", bars("2024-01-01", 44))  # up to Tuesday, 2024-03-05
     write(tmp_path, "BTC-USD.csv", bars("2024-01-31", 35, "BTC-USD"))  # up to Wednesday, 03-06
     service = csv_service(tmp_path)
@@ -190,7 +190,7 @@ def test_the_newest_bars_are_kept_when_there_are_more_than_asked_for(tmp_path: P
     assert history["close"].iloc[-1] == 160.0
 
 
-def test_yahoos_own_csv_is_read_as_it_is(tmp_path: Path) -> None:
+def test_yahoos_own_csv_is_read_unchanged(tmp_path: Path) -> None:
     rows = [
         f"{session:%Y-%m-%d},10.5,11.5,9.5,11.0,9.9,123"
         for session in next_sessions("SPY", day("2024-01-01"), 40)
@@ -205,7 +205,7 @@ def test_yahoos_own_csv_is_read_as_it_is(tmp_path: Path) -> None:
     ]
 
 
-def test_dates_with_the_exchanges_offset_keep_their_day_over_the_change_of_clocks(
+def test_dates_with_a_utc_offset_keep_their_day_across_clock_changes(
     tmp_path: Path,
 ) -> None:
     zone = ZoneInfo("America/New_York")
@@ -217,7 +217,7 @@ def test_dates_with_the_exchanges_offset_keep_their_day_over_the_change_of_clock
     assert csv_service(tmp_path).history("SPY").index.tolist() == sessions
 
 
-def test_a_byte_order_mark_blank_lines_spaces_and_spare_commas_are_no_obstacle(
+def test_byte_order_mark_blank_lines_spaces_and_spare_commas_are_ignored(
     tmp_path: Path,
 ) -> None:
     rows = bars("2024-01-01", 40)
@@ -246,7 +246,7 @@ def test_a_missing_volume_among_others_counts_as_zero(tmp_path: Path) -> None:
     assert history.attrs["warnings"] == ["bars without a volume, which counts as 0: 1"]
 
 
-def test_doubled_and_disordered_bars_are_mended_and_counted(
+def test_duplicate_and_unsorted_bars_are_repaired_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = bars("2024-01-01", 40)
@@ -272,7 +272,7 @@ def test_doubled_and_disordered_bars_are_mended_and_counted(
 
 @pytest.mark.parametrize("others", [0.995, 3.0], ids=["near", "far"])
 @pytest.mark.parametrize(("repeated", "refused"), [(2, False), (3, True), (40, True)])
-def test_several_prices_at_the_same_times_are_of_several_tickers(
+def test_different_prices_at_the_same_times_mean_several_tickers(
     tmp_path: Path, others: float, repeated: int, refused: bool
 ) -> None:
     rows = [row + ",1301" for row in bars("2024-01-01", 40)]
@@ -317,7 +317,7 @@ def test_a_bar_with_missing_or_impossible_prices_is_dropped(tmp_path: Path, pric
     ]
 
 
-def test_a_high_that_is_rounded_below_the_close_is_mended(tmp_path: Path) -> None:
+def test_a_high_rounded_below_the_close_is_corrected(tmp_path: Path) -> None:
     rows = bars("2024-01-01", 40)
     rows[2] = f"{rows[2][:10]},100.0,103.999,99.0,104.0,5"
     write(tmp_path, "SPY.csv", rows)
@@ -336,7 +336,7 @@ def test_too_few_bars_are_counted_in_the_error(tmp_path: Path) -> None:
     assert len(csv_service(tmp_path, min_bars=10).history("SPY")) == 31
 
 
-def test_too_few_bars_say_the_result_of_the_others(tmp_path: Path) -> None:
+def test_the_error_of_too_few_bars_says_why_others_were_dropped(tmp_path: Path) -> None:
     write(tmp_path, "SPY.csv", [row.replace(",1", ",-1") for row in bars("2024-01-01", 40)])
     with pytest.raises(TooFewBars, match=r"SPY: 0 usable .* impossible prices: 40 of 40"):
         csv_service(tmp_path).history("SPY")
@@ -388,7 +388,7 @@ def broken(position: int, row: str) -> list[str]:
         ),
     ],
 )
-def test_a_broken_file_is_one_line_that_names_it_and_the_others_go_on(
+def test_a_broken_file_is_named_in_one_line_and_fails_alone(
     tmp_path: Path, text: str, complaint: str
 ) -> None:
     (tmp_path / "SPY.csv").write_text(text, encoding="utf-8")
@@ -400,19 +400,19 @@ def test_a_broken_file_is_one_line_that_names_it_and_the_others_go_on(
     assert len(service.history("QQQ")) == 40
 
 
-def test_the_only_file_being_empty_is_still_that_tickers_own_error(tmp_path: Path) -> None:
+def test_an_empty_only_file_is_the_error_of_its_ticker(tmp_path: Path) -> None:
     (tmp_path / "SPY.csv").touch()
     with pytest.raises(DataError, match=r"SPY.csv: the file is empty"):
         csv_service(tmp_path).history("SPY")
 
 
-def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+def test_a_binary_file_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "SPY.csv").write_bytes(bytes(range(255, 127, -1)))
     with pytest.raises(DataError, match=r"SPY.csv: cannot be read: 'utf-8' codec"):
         csv_service(tmp_path).history("SPY")
 
 
-def test_two_files_of_one_ticker_are_refused_and_the_others_go_on(tmp_path: Path) -> None:
+def test_two_files_of_one_ticker_are_refused_without_affecting_others(tmp_path: Path) -> None:
     for name in ("SPY.csv", "spy.csv", "QQQ.CSV"):
         write(tmp_path, name, bars("2024-01-01", 40))
     service = csv_service(tmp_path)
@@ -477,9 +477,7 @@ def test_an_interval_that_is_not_known_is_an_error(interval: str) -> None:
         ("bloomberg", "data source 'bloomberg': expected yahoo, sample or csv:DIR"),
     ],
 )
-def test_a_source_that_is_not_available_is_a_setting_that_is_wrong(
-    tmp_path: Path, source: str, complaint: str
-) -> None:
+def test_an_unknown_source_is_a_settings_error(tmp_path: Path, source: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         DataService(source.format(tmp=tmp_path))
 
@@ -540,7 +538,7 @@ def test_a_bar_of_nulls_from_yahoo_is_dropped() -> None:
     assert np.isfinite(history.to_numpy()).all()
 
 
-def test_yahoos_clock_is_the_walls() -> None:
+def test_yahoos_clock_is_the_current_time() -> None:
     service, _ = yahoo(lambda _: (500, ""))
     assert abs((service.now() - pd.Timestamp.now("UTC").tz_localize(None)).total_seconds()) < 60
 
@@ -557,7 +555,7 @@ def test_yahoos_clock_is_the_walls() -> None:
         (200, '{"chart": {"result": [{"meta": {}}], "error": null}}', DataUnavailable, "KeyError"),
     ],
 )
-def test_what_yahoo_refuses_is_one_line_of_the_right_kind(
+def test_a_refusal_of_yahoo_is_one_line_of_the_right_error_type(
     status: int,
     body: str,
     kind: type[KronosError],
@@ -573,7 +571,7 @@ def test_what_yahoo_refuses_is_one_line_of_the_right_kind(
     assert not caplog.records, "what is raised is not logged as well"
 
 
-def test_a_network_that_is_down_is_one_line_and_passes() -> None:
+def test_a_network_failure_is_one_line_and_transient() -> None:
     sessions = next_sessions("MSFT", day("2024-01-01"), 40)
     down = True
 
@@ -590,7 +588,7 @@ def test_a_network_that_is_down_is_one_line_and_passes() -> None:
     assert len(service.history("MSFT")) == 40
 
 
-def test_what_curl_says_is_shortened_to_the_cause() -> None:
+def test_error_messages_of_curl_are_shortened_to_the_cause() -> None:
     said = (
         "Failed to perform, curl: (6) Could not resolve host: query2.finance.yahoo.com. See "
         "https://curl.se/libcurl/c/libcurl-errors.html first for more details."
@@ -606,7 +604,7 @@ def test_what_curl_says_is_shortened_to_the_cause() -> None:
     assert caught.value.reason == reason
 
 
-def test_importing_yfinance_is_not_waiting_for_yahoo(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limit_excludes_the_import_of_yfinance(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = {"now": 0.0}
     monkeypatch.setattr(circuit_breaker, "time", SimpleNamespace(monotonic=lambda: clock["now"]))
     imported = yahoo_source._yfinance
@@ -626,7 +624,7 @@ def test_importing_yfinance_is_not_waiting_for_yahoo(monkeypatch: pytest.MonkeyP
     assert len(fake.charts) == 3, "each failed at once, so none had timed out"
 
 
-def test_a_failed_answer_is_not_remembered() -> None:
+def test_a_failed_answer_is_not_cached() -> None:
     sessions = next_sessions("ORCL", day("2024-01-01"), 40)
     # yfinance itself repeats a refused request
     answers = [(503, ""), (503, ""), (200, chart_of(sessions, "America/New_York", "9:30"))]
@@ -657,7 +655,7 @@ def test_a_source_opened_by_name_has_the_time_outs_of_its_service(
     assert 7.5 in fake.timeouts
 
 
-def test_yahoos_hours_are_naive_utc() -> None:
+def test_yahoos_hourly_bars_are_naive_utc() -> None:
     hours = list(pd.date_range("2024-01-02", periods=40, freq="h").to_pydatetime())
     stamps = [int(hour.replace(tzinfo=ZoneInfo("UTC")).timestamp()) for hour in hours]
     body = json.loads(chart_json(stamps, candles(hours), "UTC", unit="1h"))
@@ -684,7 +682,7 @@ def test_nothing_of_yahoo_is_written_to_the_home_folder(
 # --- all sources --------------------------------------------------------------------------
 
 
-def test_a_service_is_made_without_touching_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_creating_a_data_service_makes_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("a socket was opened")
 

@@ -43,16 +43,14 @@ def plain(returns: np.ndarray, steps: int) -> np.ndarray:
 
 @pytest.mark.parametrize("length", [MIN_RETURNS, 100, 600])
 @pytest.mark.parametrize("step", [1, 5])
-def test_returns_are_divided_by_the_volatility_before_them_and_multiplied_by_todays(
-    length: int, step: int
-) -> None:
+def test_returns_are_rescaled_from_past_to_current_volatility(length: int, step: int) -> None:
     returns = np.random.default_rng(length).standard_t(4, length + 50) * 0.01
     past = candles(returns)
     [found] = ewma_walk_quantiles(past, origins(past, length), np.array([step]))
     assert found == pytest.approx(plain(returns[:length], step), rel=1e-9)
 
 
-def test_many_origins_at_once_are_each_as_one_alone_and_in_any_order() -> None:
+def test_many_origins_in_any_order_give_the_same_walks_as_single_ones() -> None:
     past = candles(np.random.default_rng(1).normal(0, 0.01, 900))
     bars = np.random.default_rng(2).integers(40, 900, 500)
     steps = np.random.default_rng(3).integers(1, 6, 500)
@@ -62,7 +60,7 @@ def test_many_origins_at_once_are_each_as_one_alone_and_in_any_order() -> None:
         assert np.array_equal(together[i], alone)
 
 
-def test_it_widens_at_once_when_the_market_does_and_has_no_drift() -> None:
+def test_the_ewma_walk_widens_with_volatility_immediately_and_has_no_drift() -> None:
     calm, wild = np.random.default_rng(1).normal(0.002, 1, (2, 300)) * [[0.005], [0.02]]
     past = candles(np.concatenate([calm, wild[:30]]))
     before, after = origins(past, 300), origins(past, 330)
@@ -82,7 +80,7 @@ def test_it_widens_at_once_when_the_market_does_and_has_no_drift() -> None:
     assert found[0] < 1 < found[-1]
 
 
-def test_it_never_looks_past_its_origin_and_needs_enough_of_a_past() -> None:
+def test_the_ewma_walk_uses_only_the_past_and_needs_enough_of_it() -> None:
     past = candles(np.random.default_rng(1).normal(0, 0.01, 300))
     at = origins(past, MIN_RETURNS - 1, MIN_RETURNS, 200)
     steps = np.array([1, 2, 5])
@@ -93,14 +91,14 @@ def test_it_never_looks_past_its_origin_and_needs_enough_of_a_past() -> None:
     assert np.array_equal(ewma_walk_quantiles(poisoned, at, steps)[1:], found[1:])
 
 
-def test_closes_that_never_moved_stay() -> None:
+def test_constant_closes_give_a_constant_walk() -> None:
     past = candles(np.zeros(100))
     found = ewma_walk_quantiles(past, origins(past, 90), np.array([3]))
     assert np.array_equal(found, np.ones((1, 19)))
 
 
 @pytest.mark.parametrize("walk", [ewma_walk_quantiles, range_walk_quantiles])
-def test_a_year_after_a_halt_bands_are_still_as_wide_as_the_market_moves(walk: Any) -> None:
+def test_a_year_after_a_halt_bands_still_match_the_volatility(walk: Any) -> None:
     """The first return after the halt was thousands of the volatilities that were known."""
     moves = 0.01 * np.random.default_rng(3).standard_normal(200)
     past = candles(np.concatenate([moves, np.zeros(300), moves]))
@@ -119,7 +117,7 @@ def with_ranges(closes: pd.Series, width: float = 0.01) -> pd.DataFrame:
     return pd.DataFrame({"open": opens, "high": high, "low": low, "close": closes})
 
 
-def test_the_walk_by_ranges_widens_when_bars_do_though_closes_do_not() -> None:
+def test_the_range_walk_widens_when_ranges_widen_even_if_closes_do_not() -> None:
     past = candles(np.random.default_rng(0).standard_normal(300) * 0.01)
     bars = with_ranges(past)
     wide = with_ranges(past.iloc[-20:], width=0.05)
@@ -131,7 +129,7 @@ def test_the_walk_by_ranges_widens_when_bars_do_though_closes_do_not() -> None:
     assert stormy[-1] - stormy[0] > 2 * (calm[-1] - calm[0])
 
 
-def test_the_walk_by_ranges_never_looks_past_its_origin() -> None:
+def test_the_range_walk_uses_only_bars_before_its_origin() -> None:
     past = candles(np.random.default_rng(1).standard_normal(120) * 0.01)
     bars = with_ranges(past)
     poisoned = bars.copy()
@@ -142,7 +140,7 @@ def test_the_walk_by_ranges_never_looks_past_its_origin() -> None:
     assert np.isnan(range_walk_quantiles(bars, origins(past, 20), np.array([1]))).all()
 
 
-def test_the_walk_by_ranges_is_the_same_whatever_stood_before_the_bars_it_sees() -> None:
+def test_the_range_walk_does_not_depend_on_bars_before_its_window() -> None:
     """So that a night's forecast, from so many bars, can be recomputed from longer candles."""
     random = np.random.default_rng(4)
     past = candles(random.standard_normal(LOOKBACK + 300) * np.repeat([0.1, 0.01], 400))
@@ -156,7 +154,7 @@ def test_the_walk_by_ranges_is_the_same_whatever_stood_before_the_bars_it_sees()
 
 
 @pytest.mark.parametrize("bars", [1, MIN_RETURNS, 100, 101, LOOKBACK])
-def test_the_volatility_by_ranges_is_the_mean_of_pandas_four_weighted_means(bars: int) -> None:
+def test_the_range_volatility_is_the_mean_of_four_pandas_ewm_means(bars: int) -> None:
     variance = np.random.default_rng(bars).random((3, bars)) ** 4
     frame = pd.DataFrame(variance.T)
     means = [frame.ewm(com=centre).mean().to_numpy().T for centre in (1, 5, 25, 125)]
@@ -164,7 +162,7 @@ def test_the_volatility_by_ranges_is_the_mean_of_pandas_four_weighted_means(bars
     assert _range_volatility(variance) == pytest.approx(expected, rel=1e-12)
 
 
-def test_bars_without_a_range_count_with_their_returns() -> None:
+def test_bars_without_a_range_use_their_returns() -> None:
     past = candles(np.random.default_rng(2).standard_normal(200) * 0.02)
     flat = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), past))
     [found] = range_walk_quantiles(flat, origins(past, 200), np.array([1]))

@@ -92,7 +92,9 @@ def resolved(url: str, bars: Any = known) -> list[EventOutcomes | Unresolved]:
     "event", ["touch +1%", "close above 0%", "return between -1% and +1%", "reach +1% before -1%",
               "drawdown above 1.5%", "range above 2%"],
 )  # fmt: skip
-def test_an_outcome_is_what_the_bars_after_the_forecast_did(sqlite_url: str, event: str) -> None:
+def test_an_events_outcome_depends_on_the_bars_after_the_forecast(
+    sqlite_url: str, event: str
+) -> None:
     keep(sqlite_url, *of_every_night("AAPL", event, [0.5]))
     one, left = resolved(sqlite_url)
     assert isinstance(one, EventOutcomes)
@@ -135,7 +137,7 @@ def _falls(window: pd.DataFrame, peak: float, depth: float) -> bool:
     return False
 
 
-def test_a_split_since_the_forecast_changes_no_outcome_not_even_of_a_price(sqlite_url: str) -> None:
+def test_a_later_split_changes_no_outcome_even_of_a_price_level(sqlite_url: str) -> None:
     """The candles are restated: a tenth of what they were when the forecasts were made."""
     events = ["touch +1%", "touch 101", "reach 103 before 95", "close above 0%", "range above 2%"]
     for event in events:
@@ -153,7 +155,7 @@ def test_a_split_since_the_forecast_changes_no_outcome_not_even_of_a_price(sqlit
     assert before == after
 
 
-def test_what_has_no_outcome_is_reported_and_counts_in_no_score(sqlite_url: str) -> None:
+def test_forecasts_without_outcome_are_reported_and_not_scored(sqlite_url: str) -> None:
     bars = candles("AAPL")
     days = bars.index[-8:]
     without = bars.drop([days[1], days[6]])
@@ -193,7 +195,7 @@ def test_what_has_no_outcome_is_reported_and_counts_in_no_score(sqlite_url: str)
     assert (found.scored, found.waiting, len(found.unscored)) == (2, 1, 5)
 
 
-def test_the_first_vintage_of_complete_bars_counts(sqlite_url: str) -> None:
+def test_the_first_vintage_from_complete_bars_is_scored(sqlite_url: str) -> None:
     [day, target] = candles("AAPL").index[-2:]
     asked = partial(chance, "AAPL", "touch +1%", day, target, 1)
     keep(
@@ -207,7 +209,7 @@ def test_the_first_vintage_of_complete_bars_counts(sqlite_url: str) -> None:
     assert one.probability.tolist() == [0.2]
 
 
-def test_scores_are_those_of_the_textbook(database: str) -> None:
+def test_scores_equal_the_textbook_formulas(database: str) -> None:
     """Brier's score by hand, of all tickers and each, by event and step."""
     said = np.random.default_rng(1).integers(0, 11, 999) / 10
     for symbol in PAST.symbols:
@@ -293,20 +295,20 @@ def test_scores_of_events_are_shown_in_tables_and_a_document(sqlite_url: str) ->
     }  # fmt: skip
 
 
-def test_without_events_nothing_is_said_of_them(sqlite_url: str) -> None:
+def test_without_events_the_output_does_not_mention_them(sqlite_url: str) -> None:
     said = StringIO()
     show_stored(StoredScores(Scoring(), [], "sqlite:///k.db"), Console(file=said, width=80))
     assert "event" not in said.getvalue().lower()
 
 
-def test_few_chances_are_counted_and_not_measured(sqlite_url: str) -> None:
+def test_few_event_forecasts_are_counted_but_not_scored(sqlite_url: str) -> None:
     keep(sqlite_url, *of_every_night("AAPL", "touch +1%", [0.5])[:29])
     score(sqlite_url)
     row = rows(sqlite_url)[ALL_SYMBOLS, "touch +1%", 0]
     assert (row.n, row.brier, row.brier_skill, row.bins) == (29, None, None, [])
 
 
-def test_what_never_happens_has_no_skill_and_breaks_nothing(sqlite_url: str) -> None:
+def test_an_event_that_never_happens_has_no_skill_score(sqlite_url: str) -> None:
     keep(sqlite_url, *of_every_night("AAPL", "touch +90%", [0.0]))
     score(sqlite_url)
     row = rows(sqlite_url)[ALL_SYMBOLS, "touch +90%", 0]
@@ -316,7 +318,7 @@ def test_what_never_happens_has_no_skill_and_breaks_nothing(sqlite_url: str) -> 
     assert entry["high"] > 0.01
 
 
-def test_scores_of_some_leave_the_others_and_what_is_gone_goes(database: str) -> None:
+def test_scoring_some_tickers_keeps_other_scores_and_removes_stale_ones(database: str) -> None:
     for symbol in PAST.symbols:
         keep(database, *of_every_night(symbol, "touch +1%", [0.5]))
     score(database)
@@ -340,7 +342,7 @@ def test_scores_of_some_leave_the_others_and_what_is_gone_goes(database: str) ->
     assert {symbol for symbol, *_ in rows(database)} == {"AAPL", ALL_SYMBOLS}
 
 
-def test_bars_are_those_that_the_data_service_knows() -> None:
+def test_outcomes_use_the_bars_of_the_data_service() -> None:
     data = DataService("sample").by_the_wall_clock()
     bars = bars_of(data)("AAPL", "1d", datetime(2013, 2, 21))
     assert [*bars.columns] == PRICES

@@ -123,14 +123,14 @@ def nights(url: str, until: int, first: int = 0) -> Market:
     return Market(DAYS[until - 1])
 
 
-def test_night_after_night_the_scores_are_those_of_the_whole_ledger(database: str) -> None:
+def test_nightly_scores_equal_those_of_the_whole_ledger(database: str) -> None:
     keep(database, *DAYS[:40])
     go_on(database, Market(DAYS[39]))
     market = nights(database, until=44, first=40)
     check_same_as_whole(database, market, go_on(database, market))
 
 
-def test_a_night_reads_the_unsettled_forecasts_alone(sqlite_url: str) -> None:
+def test_a_night_reads_only_unsettled_forecasts(sqlite_url: str) -> None:
     keep(sqlite_url, *DAYS)
     market = Market(DAYS[-1])
     go_on(sqlite_url, market)
@@ -150,7 +150,7 @@ def test_a_night_reads_the_unsettled_forecasts_alone(sqlite_url: str) -> None:
     assert score_whole(sqlite_url, market).scored < found.scored  # reads the whole ledger
 
 
-def test_candles_are_asked_for_as_far_back_as_the_job_has_them(
+def test_candles_are_requested_as_far_back_as_the_job_stores_them(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maturing, "LOOKBACK", timedelta(days=90))
@@ -166,7 +166,7 @@ def test_candles_are_asked_for_as_far_back_as_the_job_has_them(
 
 
 @pytest.mark.parametrize("change", ["a correction", "a bar taken back", "a bar that comes late"])
-def test_an_outcome_that_changes_is_scored_again(database: str, change: str) -> None:
+def test_a_changed_outcome_is_scored_again(database: str, change: str) -> None:
     keep(database, *DAYS[:45])
     market = Market(DAYS[44])
     bar = ("IBM", DAYS[20])
@@ -182,7 +182,7 @@ def test_an_outcome_that_changes_is_scored_again(database: str, change: str) -> 
     check_same_as_whole(database, market, go_on(database, market))
 
 
-def test_a_split_makes_nothing_be_read_again(sqlite_url: str) -> None:
+def test_a_split_does_not_cause_another_reading(sqlite_url: str) -> None:
     keep(sqlite_url, *DAYS[:45])
     market = Market(DAYS[44])
     go_on(sqlite_url, market)
@@ -193,7 +193,7 @@ def test_a_split_makes_nothing_be_read_again(sqlite_url: str) -> None:
     check_same_as_whole(sqlite_url, market, found)
 
 
-def test_forecasts_that_are_stored_or_deleted_behind_its_back_are_noticed(database: str) -> None:
+def test_forecasts_stored_or_deleted_by_others_are_noticed(database: str) -> None:
     keep(database, *DAYS[1:10], *DAYS[11:45])
     market = Market(DAYS[44])
     go_on(database, market)
@@ -225,7 +225,7 @@ def test_a_ticker_without_candles_keeps_its_record_and_comes_back(database: str)
 @pytest.mark.parametrize(
     "damage", ["another version", "cut", "empty", "closes", "a quarter missing"]
 )
-def test_what_is_damaged_or_of_another_version_is_computed_again(
+def test_damaged_or_outdated_intermediate_results_are_computed_again(
     database: str, damage: str
 ) -> None:
     keep(database, *DAYS[:45])
@@ -276,7 +276,7 @@ night = st.fixed_dictionaries(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(first=st.integers(20, 35), every=st.lists(night, min_size=2, max_size=5))
-def test_whatever_the_nights_are_the_scores_are_those_of_the_whole_ledger(
+def test_after_any_sequence_of_nights_scores_equal_those_of_the_whole_ledger(
     sqlite_url: str, first: int, every: list[dict[str, Any]]
 ) -> None:
     with get_db_session(sqlite_url) as session:

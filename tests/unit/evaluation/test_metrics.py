@@ -72,7 +72,7 @@ def walk(length: int, *, spread: float = 0.01) -> pd.Series:
     return pd.Series(100 * np.exp(np.concatenate([[0], np.cumsum(steps)])), index=index)
 
 
-def test_errors_are_shares_of_the_last_close_and_of_that_of_tomorrow_equals_today() -> None:
+def test_errors_are_relative_to_the_last_close_and_to_the_naive_forecast() -> None:
     found = compute_metrics([record([1.02] * 30 + [0.97] * 10)])
     # |1.01 - 1.02| = 0.01, |1.01 - 0.97| = 0.04; |1 - 1.02| = 0.02, |1 - 0.97| = 0.03
     assert found.mae == pytest.approx((30 * 0.01 + 10 * 0.04) / 40)
@@ -104,7 +104,7 @@ def test_weighted_quantile_loss_is_the_crps_per_actual_price() -> None:
     assert found.wql == pytest.approx(found.crps / 1.0)
 
 
-def test_a_band_holds_what_lies_inside_it_and_on_its_edge() -> None:
+def test_a_band_covers_outcomes_inside_and_on_its_edge() -> None:
     # the 50 % band is 1.00 to 1.02, the 80 % one 0.994 to 1.026, the 90 % one 0.992 to 1.028
     actual = [1.019] * 10 + [1.025] * 10 + [1.027] * 10 + [1.03] * 10
     found = compute_metrics([record(actual)])
@@ -116,13 +116,13 @@ def test_a_band_holds_what_lies_inside_it_and_on_its_edge() -> None:
     assert (found.raw_coverage_50, found.raw_coverage_80, found.raw_coverage_90) == (0, 0, 0)
 
 
-def test_a_direction_is_right_or_wrong_only_where_the_price_moved() -> None:
+def test_direction_accuracy_ignores_unchanged_prices() -> None:
     found = compute_metrics([record([1.02] * 27 + [0.97] * 9 + [1.0] * 14)])
     assert found.hit_rate == 0.75
     assert found.n == 50
 
 
-def test_too_few_forecasts_are_counted_and_not_measured() -> None:
+def test_too_few_forecasts_are_counted_but_not_scored() -> None:
     few = compute_metrics([record([1.02] * (MIN_FORECASTS - 1))])
     first, last = FIRST + timedelta(days=1), FIRST + timedelta(days=29)
     assert few == ForecastMetrics(n=29, sessions=29, first_target=first, last_target=last)
@@ -150,7 +150,7 @@ def test_the_random_walk_one_step_ahead_has_the_quantiles_of_the_past_returns() 
     assert found == pytest.approx(np.exp(np.quantile(returns, LEVELS, method="median_unbiased")))
 
 
-def test_the_random_walk_spreads_with_the_square_root_of_the_steps() -> None:
+def test_the_random_walk_widens_with_the_square_root_of_the_steps() -> None:
     random = np.random.default_rng(3)
     returns = random.normal(0, 0.01, 700)
     past = pd.Series(np.exp(np.cumsum(returns)), index=pd.date_range("2020-01-01", periods=700))
@@ -170,7 +170,7 @@ def test_the_random_walk_never_sees_closes_after_its_origin() -> None:
     )
 
 
-def test_a_past_too_short_to_walk_on_from_gives_no_random_walk() -> None:
+def test_too_short_a_past_gives_no_random_walk() -> None:
     past = walk(40)
     origins = np.array([FIRST - timedelta(days=10), FIRST], "datetime64[s]")
     short, enough = random_walk_quantiles(past, origins, np.array([1, 1]))
@@ -178,7 +178,7 @@ def test_a_past_too_short_to_walk_on_from_gives_no_random_walk() -> None:
     assert np.isfinite(enough).all()
 
 
-def test_skill_is_what_the_random_walk_loses_more() -> None:
+def test_skill_is_the_relative_loss_difference_to_the_random_walk() -> None:
     # the walk moves by 1 % up or down; so do the outcomes, and the forecast knows the direction
     outcomes = [1.01, 0.99] * 20
     knows = compute_metrics([record(outcomes, mean=outcomes, half_width=0.0, past=walk(300))])
@@ -192,13 +192,13 @@ def test_skill_is_what_the_random_walk_loses_more() -> None:
     )  # without a past for the walk
 
 
-def test_wilson_interval_of_a_textbook() -> None:
+def test_the_wilson_interval_equals_a_textbook_example() -> None:
     # 15 of 20: 0.531 to 0.888
     assert wilson_interval(0.75, 20) == pytest.approx((0.5313, 0.8881), abs=1e-4)
     assert wilson_interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
 
 
-def test_moves_that_go_together_count_for_fewer() -> None:
+def test_correlated_moves_count_as_fewer_observations() -> None:
     random = np.random.default_rng(5)
     right = (random.random(200) < 0.5).astype(float)
     each = np.full(200, 1.0)
@@ -225,7 +225,7 @@ def test_diebold_mariano_one_step_ahead_is_a_t_test() -> None:
     assert p_value == pytest.approx(expected.pvalue, rel=1e-4)
 
 
-def test_diebold_mariano_of_forecasts_that_overlap_is_that_of_the_slowest_cosines() -> None:
+def test_diebold_mariano_of_overlapping_forecasts_uses_the_lowest_cosine_frequencies() -> None:
     differences = np.random.default_rng(2).normal(0.3, 1, 60)
     statistic, p_value = diebold_mariano(differences, 5)
     # scipy's cosine transform, orthonormal; 60 / (3 * 5) = 4 of them, fewer than 0.4 * 60^(2/3)
@@ -234,21 +234,21 @@ def test_diebold_mariano_of_forecasts_that_overlap_is_that_of_the_slowest_cosine
     assert p_value == pytest.approx(2 * stats.t.sf(abs(statistic), 4), rel=1e-4)
 
 
-def test_diebold_mariano_bears_a_variance_that_comes_out_negative() -> None:
+def test_diebold_mariano_handles_a_negative_variance_estimate() -> None:
     differences = np.array([1.0, -1.0] * 20) + 0.01  # gamma_1 is almost -gamma_0
     statistic, _ = diebold_mariano(differences, 2)
     assert statistic is not None
     assert math.isfinite(statistic)
 
 
-def test_diebold_mariano_says_nothing_of_too_few_sessions_or_of_no_difference() -> None:
+def test_diebold_mariano_needs_enough_sessions_and_a_difference() -> None:
     assert diebold_mariano(np.arange(29.0), 1) == (None, None)
     assert diebold_mariano(np.arange(40.0), 20) == (None, None)
 
 
 @pytest.mark.parametrize("overlap", [1, 5])
 @pytest.mark.parametrize("value", [0.0, 0.5, 0.1, -1e-9, 1 / 3])
-def test_constant_differences_are_no_evidence_also_where_rounding_distinguishes_them(
+def test_constant_differences_are_no_evidence_even_if_rounding_varies_them(
     value: float, overlap: int
 ) -> None:
     assert diebold_mariano(np.full(40, value), overlap) == (None, None)
@@ -256,7 +256,7 @@ def test_constant_differences_are_no_evidence_also_where_rounding_distinguishes_
     assert diebold_mariano(rounded, overlap) == (None, None)
 
 
-def test_a_model_that_is_the_random_walk_is_not_told_from_it() -> None:
+def test_a_model_equal_to_the_random_walk_is_not_significantly_different() -> None:
     one = record([1.01, 0.99] * 20, past=walk(300))
     quantiles = random_walk_quantiles(one.past, one.as_of, one.step)
     same = ForecastOutcomes(**{**one.__dict__, "quantiles": quantiles * (1 + 1e-15)})
@@ -265,7 +265,7 @@ def test_a_model_that_is_the_random_walk_is_not_told_from_it() -> None:
     assert (found.skill_low, found.skill_high) == (None, None)
 
 
-def test_diebold_mariano_takes_the_tickers_of_a_session_together() -> None:
+def test_diebold_mariano_averages_the_tickers_of_a_session() -> None:
     outcomes = [1.01, 0.99, 1.02, 0.98] * 10
     one = record(outcomes, past=walk(300))
     twice = [one, record(outcomes, past=walk(300), symbol="QQQ")]
@@ -275,7 +275,7 @@ def test_diebold_mariano_takes_the_tickers_of_a_session_together() -> None:
 
 @pytest.mark.parametrize("degrees", [1, 2, 29, 400, 5000])
 @pytest.mark.parametrize("statistic", [0.0, 0.3, -2.1, 6.0])
-def test_the_tail_of_students_t(statistic: float, degrees: int) -> None:
+def test_students_t_tail_equals_scipy(statistic: float, degrees: int) -> None:
     expected = 2 * stats.t.sf(abs(statistic), degrees)
     assert student_p_value(statistic, degrees) == pytest.approx(expected, rel=2e-2, abs=1e-6)
 
@@ -307,7 +307,9 @@ def test_information_coefficients_need_five_tickers_that_differ() -> None:
     assert compute_metrics(market(np.full((40, 7), 0.01), actual)).ic is None
 
 
-def test_put_together_piece_by_piece_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_merged_piece_by_piece_give_the_same_measures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     random = np.random.default_rng(6)
     tickers = market(*random.normal(0, 0.01, (2, 40, 9)))
     at_once = compute_metrics(tickers)

@@ -76,7 +76,7 @@ def read(url: str, past: pd.Series | DataError | None = None, **options: Any) ->
     return list(resolve_outcomes(partial(get_db_session, url), closes, **options))
 
 
-def test_a_forecast_is_compared_in_shares_of_the_close_it_was_made_from(database: str) -> None:
+def test_forecast_and_outcome_are_relative_to_the_last_close(database: str) -> None:
     store(database, row(1), row(2))
     [found] = read(database)
     assert isinstance(found, ForecastOutcomes)
@@ -100,7 +100,7 @@ def test_a_split_inside_the_horizon_changes_nothing(database: str) -> None:
     assert after.mean == pytest.approx(before.mean)
 
 
-def test_calibrated_quantiles_come_beside_the_raw_ones(database: str) -> None:
+def test_calibrated_quantiles_are_read_with_the_raw_ones(database: str) -> None:
     wide = {f"{level:g}": 50 + 8 * (level - 0.5) for level in LEVELS}
     store(database, row(1), row(2, calibration="conformal", calibrated_quantiles=wide))
     [found] = read(database)
@@ -120,7 +120,7 @@ def test_each_revision_of_a_model_has_a_separate_record(database: str) -> None:
     ]
 
 
-def test_several_forecasts_of_one_session_are_several_steps(database: str) -> None:
+def test_forecasts_of_one_session_from_different_days_have_different_steps(database: str) -> None:
     store(database, row(2), row(1, as_of=DAYS[1]))  # both on Wednesday
     [found] = read(database)
     assert found.target.tolist() == [DAYS[2], DAYS[2]]
@@ -144,7 +144,7 @@ def test_a_forecast_from_a_bar_that_the_history_lacks_is_reported(database: str)
     assert unscored.text == "the bar that it was made from is not in the history"
 
 
-def test_what_is_still_to_come_is_not_yet_scored(database: str) -> None:
+def test_future_targets_are_not_scored(database: str) -> None:
     newest = next_sessions("SPY", utcnow() - timedelta(days=12), 1)[0]
     target = utcnow().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=9)
     store(database, row(1, as_of=newest, target_date=target))
@@ -152,7 +152,7 @@ def test_what_is_still_to_come_is_not_yet_scored(database: str) -> None:
     assert unscored.reason == UnresolvedReason.NOT_YET
 
 
-def test_of_a_delisted_ticker_the_sessions_that_it_had_are_scored(database: str) -> None:
+def test_a_delisted_tickers_existing_sessions_are_scored(database: str) -> None:
     store(database, row(1), row(2), row(3))
     found, unscored = read(database, history().iloc[:3])
     assert found.step.tolist() == [1, 2]
@@ -160,7 +160,7 @@ def test_of_a_delisted_ticker_the_sessions_that_it_had_are_scored(database: str)
     assert unscored.text == "its candles end on 2024-01-10, before the target"
 
 
-def test_candles_that_are_not_available_cost_one_ticker_only(database: str) -> None:
+def test_unavailable_candles_affect_only_their_ticker(database: str) -> None:
     store(database, row(1), row(1, symbol="GONE"))
     [unscored] = read(database, UnknownSymbol("no such ticker", symbol="GONE"), symbols=["GONE"])
     assert unscored.text == "its candles are not available: no such ticker"
@@ -184,11 +184,11 @@ def test_model_tickers_and_a_first_session_can_be_chosen(database: str) -> None:
     assert found.as_of.tolist() == [DAYS[3]]
 
 
-def test_an_empty_ledger_has_nothing(database: str) -> None:
+def test_an_empty_ledger_has_no_outcomes(database: str) -> None:
     assert read(database) == []
 
 
-def test_the_closes_of_the_sample_and_of_files_are_all_known(tmp_path: Path) -> None:
+def test_sample_and_file_sources_know_all_outcomes(tmp_path: Path) -> None:
     sample = closes_of(DataService("sample", now=utcnow()))("AAPL", "1d", datetime(2013, 1, 1))
     assert sample.index[-1] == datetime(2013, 3, 1)
     assert sample.index[0] == datetime(2013, 1, 2)
@@ -221,7 +221,7 @@ class Delists:
         return pd.DataFrame(prices, index=pd.DatetimeIndex(DAYS))
 
 
-def test_kept_candles_stand_in_for_a_ticker_that_the_source_has_forgotten(database: str) -> None:
+def test_stored_candles_replace_those_of_a_delisted_ticker(database: str) -> None:
     source = Delists()
     closes = closes_of(DataService(source, sessions=lambda: get_db_session(database)))
     assert closes("SPY", "1d", MONDAY).tolist() == CLOSES

@@ -72,7 +72,9 @@ def rows(url: str, **wanted: Any) -> dict[tuple[Any, ...], KronosScore]:
     }
 
 
-def test_a_record_for_each_ticker_and_all_step_and_all_and_window(database: str) -> None:
+def test_there_is_a_score_for_each_ticker_step_and_window_and_for_all_together(
+    database: str,
+) -> None:
     keep(database, PAST)
     found = scored(database, PAST)
     # of 70 nights the last has no outcome, and the one before it has one for the first step only
@@ -105,7 +107,7 @@ def test_all_tickers_together_have_the_measures_of_their_forecasts(database: str
         assert getattr(row, name) == alike, name
 
 
-def test_without_a_matured_forecast_nothing_is_stored_and_that_is_said(database: str) -> None:
+def test_without_a_matured_forecast_nothing_is_stored_and_a_line_says_so(database: str) -> None:
     assert scored(database, PAST) == Scoring()
     young = replace(PAST, sessions=1)
     keep(database, young)
@@ -123,7 +125,7 @@ def test_without_a_matured_forecast_nothing_is_stored_and_that_is_said(database:
     assert rows(database) == {}
 
 
-def test_a_new_revision_does_not_go_on_with_the_record_of_the_old_one(database: str) -> None:
+def test_a_new_revision_does_not_continue_the_record_of_the_old_one(database: str) -> None:
     keep(database, PAST)
     with get_db_session(database) as session:
         session.execute(
@@ -145,7 +147,7 @@ def test_a_new_revision_does_not_go_on_with_the_record_of_the_old_one(database: 
         )
 
 
-def test_from_its_first_night_a_revision_speaks_for_itself(database: str) -> None:
+def test_from_its_first_night_a_revision_has_its_own_record(database: str) -> None:
     keep(database, PAST)
     with get_db_session(database) as session:
         newest = KronosForecast.as_of == LAST
@@ -174,7 +176,7 @@ def test_no_figure_is_cut_off_in_a_pipe_of_eighty_columns(sqlite_url: str) -> No
     assert line.rstrip().endswith(f"({100 * every.hit_low:.0f}–{100 * every.hit_high:.0f})")  # noqa: RUF001
 
 
-def test_too_few_forecasts_are_counted_and_not_measured(database: str) -> None:
+def test_too_few_forecasts_are_counted_but_not_scored(database: str) -> None:
     few = replace(PAST, sessions=7)
     keep(database, few)
     scored(database, few)
@@ -187,7 +189,7 @@ def test_too_few_forecasts_are_counted_and_not_measured(database: str) -> None:
         assert crps_skill(session, "IBM", model="mini", revision="r1") is None
 
 
-def test_scoring_again_replaces_and_forgets_what_is_there_no_more(database: str) -> None:
+def test_scoring_again_replaces_scores_and_deletes_obsolete_ones(database: str) -> None:
     keep(database, PAST)
     scored(database, PAST)
     before = rows(database)
@@ -215,7 +217,7 @@ def test_a_delisted_ticker_costs_only_itself_and_keeps_its_record(database: str)
     assert stored["mini", "r1", ALL_SYMBOLS, 0, 0].n == 137  # only IBM remains
 
 
-def test_a_session_without_a_bar_and_a_split_are_no_trouble(database: str) -> None:
+def test_a_missing_bar_and_a_split_do_not_disturb_scoring(database: str) -> None:
     keep(database, PAST)
     scored(database, PAST)
     before = rows(database)["mini", "r1", "AAPL", 0, 0]
@@ -244,9 +246,7 @@ def test_tickers_and_a_model_can_be_chosen(database: str) -> None:
     assert after[same].scored_at == before[same].scored_at
 
 
-def test_a_run_that_is_stopped_loses_nothing(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_scoring_loses_nothing(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tradingbot.evaluation.scoring._BATCH", 1)
     keep(database, PAST)
     candles = closes_of(PAST)
@@ -262,7 +262,7 @@ def test_a_run_that_is_stopped_loses_nothing(
     assert {key[2] for key in rows(database)} == {"AAPL"}
 
 
-def test_one_can_tell_that_another_has_scored_meanwhile(database: str) -> None:
+def test_scoring_by_another_run_is_detected(database: str) -> None:
     keep(database, PAST)
     begun = utcnow()
     with get_db_session(database) as session:
@@ -273,7 +273,7 @@ def test_one_can_tell_that_another_has_scored_meanwhile(database: str) -> None:
         assert not scored_since(session, utcnow())
 
 
-def test_the_sentence_takes_the_newest_sessions_that_say_something(database: str) -> None:
+def test_the_summary_uses_the_newest_window_with_enough_forecasts(database: str) -> None:
     keep(database, PAST)
     scored(database, PAST)
     row = rows(database)["mini", "r1", "IBM", 0, 60]
@@ -311,7 +311,7 @@ def test_the_ledger_is_read_one_ticker_at_a_time(sqlite_url: str) -> None:
     assert seen == [what for i in range(6) for what in (f"candles of T{i}", "forecasts")]
 
 
-def test_bands_are_scored_as_they_were_given_and_as_the_model_made_them(database: str) -> None:
+def test_served_and_raw_bands_are_both_scored(database: str) -> None:
     narrow = replace(PAST, width=0.3, calibrated=1.0)
     keep(database, narrow)
     scored(database, narrow)
@@ -348,7 +348,7 @@ def of_parts(url: str, past: Past) -> dict[tuple[str, int, int, str], KronosScor
     return {(row.symbol, row.step, row.last_sessions, row.forecast): row for row in found}
 
 
-def test_raw_calibrated_and_combined_quantiles_have_scores_of_their_own(database: str) -> None:
+def test_raw_calibrated_and_combined_quantiles_have_separate_scores(database: str) -> None:
     stored = of_parts(database, replace(PAST, width=0.3, calibrated=0.6))
     whole = {name: stored["*", 0, 0, name] for name in ("served", "raw", "calibrated", "combined")}
     n = {name: row.n for name, row in whole.items()}
@@ -368,7 +368,7 @@ def test_raw_calibrated_and_combined_quantiles_have_scores_of_their_own(database
     assert of_ibm == {(0, 0, name) for name in ("raw", "calibrated", "combined")}
 
 
-def test_who_asks_for_a_record_gets_that_of_what_was_served(sqlite_url: str) -> None:
+def test_the_record_is_that_of_the_served_forecasts(sqlite_url: str) -> None:
     stored = of_parts(sqlite_url, replace(PAST, width=0.3, calibrated=0.6))
     with get_db_session(sqlite_url) as session:
         skill = crps_skill(session, "IBM", model="mini", revision="r1")
@@ -379,7 +379,7 @@ def test_who_asks_for_a_record_gets_that_of_what_was_served(sqlite_url: str) -> 
         assert (row.symbol, row.forecast) == ("*", "served")
 
 
-def test_the_parts_of_what_was_served_are_shown_in_a_table_and_a_document(sqlite_url: str) -> None:
+def test_scores_of_the_parts_are_shown_in_a_table_and_a_document(sqlite_url: str) -> None:
     stored = of_parts(sqlite_url, replace(PAST, width=0.3, calibrated=0.6))
     with get_db_session(sqlite_url) as session:
         rows = read_scores(session)
@@ -398,7 +398,7 @@ def test_the_parts_of_what_was_served_are_shown_in_a_table_and_a_document(sqlite
     assert {row["forecast"] for row in document["parts"]} == {"raw", "calibrated", "combined"}
 
 
-def test_where_kronos_alone_is_served_its_record_has_no_parts(sqlite_url: str) -> None:
+def test_without_combination_the_record_has_no_parts(sqlite_url: str) -> None:
     keep(sqlite_url, PAST)
     scored(sqlite_url, PAST)
     with get_db_session(sqlite_url) as session:

@@ -32,7 +32,7 @@ def null_differences(random: np.random.Generator, count: int, n: int, overlap: i
 
 @pytest.mark.parametrize("overlap", [1, 5])
 @pytest.mark.parametrize("n", [30, 60, 120, 250])
-def test_diebold_mariano_is_wrong_about_once_in_twenty(n: int, overlap: int) -> None:
+def test_diebold_mariano_has_an_error_rate_of_about_five_per_cent(n: int, overlap: int) -> None:
     count = 1500  # so that an error rate of 5 % is measured as 3.3 to 6.7 % in 997 of 1000 cases
     random = np.random.default_rng(7)
     wrong = [
@@ -59,7 +59,7 @@ def forecasts(*, stride: int, step: int = 5, windows: int = 60) -> ForecastOutco
 
 
 @pytest.mark.parametrize(("stride", "overlap"), [(1, 5), (2, 3), (3, 2), (4, 2), (5, 1), (7, 1)])
-def test_the_test_knows_from_the_days_how_many_windows_overlap(
+def test_the_test_derives_the_overlap_of_windows_from_their_days(
     stride: int, overlap: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -78,7 +78,7 @@ def test_the_test_knows_from_the_days_how_many_windows_overlap(
 # many tickers -----------------------------------------------------------------------------
 
 
-def test_adjusted_p_values_are_those_of_scipy() -> None:
+def test_adjusted_p_values_equal_scipy() -> None:
     random = np.random.default_rng(5)
     for size in (1, 2, 30):
         p_values = random.random(size) ** 3
@@ -87,7 +87,7 @@ def test_adjusted_p_values_are_those_of_scipy() -> None:
     assert benjamini_hochberg(np.array([])).tolist() == []
 
 
-def test_of_a_hundred_tickers_without_skill_hardly_one_is_called_better_or_worse() -> None:
+def test_of_a_hundred_unskilled_tickers_almost_none_is_called_better_or_worse() -> None:
     random = np.random.default_rng(6)
 
     class Ticker:
@@ -113,7 +113,9 @@ def test_of_a_hundred_tickers_without_skill_hardly_one_is_called_better_or_worse
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overlap", [1, 5])
-def test_looked_at_each_week_for_two_years_the_interval_rarely_misses(overlap: int) -> None:
+def test_checked_weekly_for_two_years_the_interval_rarely_misses_the_true_skill(
+    overlap: int,
+) -> None:
     random = np.random.default_rng(8)
     missed = tested = 0
     records = 100
@@ -129,7 +131,7 @@ def test_looked_at_each_week_for_two_years_the_interval_rarely_misses(overlap: i
     assert tested > 0.15 * records  # the error rate of a test that is made for a single look
 
 
-def test_the_interval_holds_the_skills_whose_e_value_is_below_twenty() -> None:
+def test_the_interval_contains_the_skills_with_an_e_value_below_twenty() -> None:
     random = np.random.default_rng(9)
     yardstick = random.uniform(0.5, 1.5, 200)
     losses = 0.9 * yardstick + random.normal(0, 0.1, 200)
@@ -143,7 +145,7 @@ def test_the_interval_holds_the_skills_whose_e_value_is_below_twenty() -> None:
         assert e_value == pytest.approx(20)
 
 
-def test_a_model_with_skill_is_found_out_and_a_short_record_says_nothing() -> None:
+def test_a_skilled_model_is_recognised_and_a_short_record_is_inconclusive() -> None:
     random = np.random.default_rng(10)
     yardstick = random.uniform(0.5, 1.5, 504)
     losses = 0.95 * yardstick + random.normal(0, 0.15, 504)
@@ -159,7 +161,7 @@ def test_a_model_with_skill_is_found_out_and_a_short_record_says_nothing() -> No
     assert anytime_skill_interval(yardstick, yardstick, 1) is None  # no difference to test
 
 
-def test_only_the_whole_record_has_the_interval_for_every_night() -> None:
+def test_only_the_whole_record_has_the_anytime_valid_interval() -> None:
     one = forecasts(stride=1, windows=100)
     whole, newest = compute_metrics([one]), compute_metrics([one], last_sessions=60)
     assert whole.skill_low is not None
@@ -167,7 +169,7 @@ def test_only_the_whole_record_has_the_interval_for_every_night() -> None:
     assert (newest.skill_low, newest.skill_high) == (None, None)
 
 
-def test_coverage_has_an_interval_that_knows_of_the_overlap() -> None:
+def test_the_interval_of_coverage_accounts_for_overlap() -> None:
     apart, close = (compute_metrics([forecasts(stride=stride)]) for stride in (5, 1))
     widths = []
     for found in (apart, close):

@@ -16,39 +16,39 @@ def share_interval(
     return float(ends[0][0]), float(ends[1][0])
 
 
-def test_the_sums_are_those_of_all_forecasts() -> None:
+def test_session_sums_equal_the_sums_of_all_forecasts() -> None:
     sums, drawn = resampled(np.array([3, 1, 3]), np.array([[1.0], [2.0], [4.0]]), block=1)
     assert sums.tolist() == [7.0]
     assert drawn.shape == (0, 1)  # two sessions are too few
     assert interval(drawn) is None
 
 
-def test_every_draw_has_as_many_sessions_as_there_are() -> None:
+def test_every_resample_has_the_original_number_of_sessions() -> None:
     sessions = np.arange(50)
     _, drawn = resampled(sessions, np.ones((50, 1)), block=7)
     assert drawn.shape == (DRAWS, 1)
     assert set(drawn[:, 0]) == {50.0}
 
 
-def test_independent_sessions_have_the_interval_of_a_binomial_share() -> None:
+def test_independent_sessions_have_a_binomial_interval() -> None:
     hits = (np.random.default_rng(1).random(400) < 0.8).astype(float)
     low, high = share_interval(np.arange(400), hits)
     assert high - low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / 400) ** 0.5, rel=0.15)
 
 
-def test_tickers_that_move_together_tell_no_more_than_one() -> None:
+def test_perfectly_correlated_tickers_count_as_one() -> None:
     hits = (np.random.default_rng(1).random(100) < 0.8).astype(float)
     alone = share_interval(np.arange(100), hits)
     assert share_interval(np.repeat(np.arange(100), 9), np.repeat(hits, 9)) == alone
 
 
-def test_sessions_that_overlap_have_a_wider_interval() -> None:
+def test_overlapping_forecasts_have_a_wider_interval() -> None:
     hits = np.repeat((np.random.default_rng(2).random(80) < 0.5).astype(float), 5)
     low, high = share_interval(np.arange(400), hits, block=10)
     assert high - low > 1.6 * 2 * 1.96 * (0.25 / 400) ** 0.5
 
 
-def test_it_is_the_same_every_time() -> None:
+def test_resampling_is_deterministic() -> None:
     values = np.arange(2.0 * MIN_SESSIONS_TO_RESAMPLE).reshape(MIN_SESSIONS_TO_RESAMPLE, 2)
     first, again = (
         resampled(np.arange(MIN_SESSIONS_TO_RESAMPLE), values, block=3) for _ in range(2)

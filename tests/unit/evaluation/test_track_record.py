@@ -101,14 +101,16 @@ def test_the_clients_frames_carry_the_record(
         assert client.forecast("AAPL", horizon=1).attrs["track_record"] == SENTENCE
 
 
-def test_a_ticker_with_a_separate_record_is_reported_that(sqlite_url: str, made: Forecast) -> None:
+def test_a_ticker_with_enough_forecasts_gets_its_own_record(
+    sqlite_url: str, made: Forecast
+) -> None:
     give_record(sqlite_url, made)
     give_record(sqlite_url, made, symbol="AAPL", relative_mae=0.97)
     said = describe_track_record(made, lambda: get_db_session(sqlite_url))
     assert said.startswith("AAPL, last 60 sessions: error 0.97 ")
 
 
-def test_a_database_out_of_reach_is_not_asked_by_every_forecast(
+def test_an_unreachable_database_is_not_queried_for_every_forecast(
     made: Forecast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
@@ -118,7 +120,7 @@ def test_a_database_out_of_reach_is_not_asked_by_every_forecast(
     assert describe_track_record(made) == OUT_OF_REACH
 
 
-def test_the_tools_answer_tells_the_record(
+def test_the_tools_answer_contains_the_record(
     sqlite_url: str, made: Forecast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     market = Market(tmp_path / "candles", today=FRIDAY)
@@ -136,7 +138,7 @@ def test_the_tools_answer_tells_the_record(
 # status -----------------------------------------------------------------------------------
 
 
-def test_status_tells_each_models_record(database: str, made: Forecast) -> None:
+def test_status_shows_each_models_record(database: str, made: Forecast) -> None:
     with get_db_session(database) as session:
         store_forecasts(session, [made])
     settings = Settings(extra_symbols=("AAPL",))
@@ -169,7 +171,7 @@ def decide(market: Market, url: str, **options: Any) -> tuple[int, str]:
     return decision.answer, decision.reason
 
 
-def test_the_bot_trades_only_what_the_model_has_earned(
+def test_the_bot_trades_only_with_sufficient_skill(
     market: Market, database: str, made: Forecast
 ) -> None:
     with get_db_session(database) as session:
@@ -198,9 +200,7 @@ def test_the_bot_trades_only_what_the_model_has_earned(
     assert decide(market, database)[0] == 1  # no record is needed
 
 
-def test_a_backtest_must_not_know_how_good_the_model_is_today(
-    market: Market, sqlite_url: str
-) -> None:
+def test_a_backtest_does_not_use_todays_record(market: Market, sqlite_url: str) -> None:
     bot: Bot = market.bot(KronosTraderBot, sqlite_url, tickers=["AAPL"], min_skill=0.0)
     with pytest.raises(LookAhead, match="min_skill knows the present, and a backtest must not"):
         bot.backtest(market.data().history("AAPL"))
@@ -263,7 +263,7 @@ def scored_at(url: str) -> list[datetime]:
         return list(session.scalars(query))
 
 
-def test_every_night_what_has_matured_is_scored(market: Market, ledger: str) -> None:
+def test_every_night_scores_the_matured_forecasts(market: Market, ledger: str) -> None:
     told = night(market, ledger)
     assert (told.steps, told.warnings) == (["Scoring: 1"], [])
     with get_db_session(ledger) as session:
@@ -272,7 +272,7 @@ def test_every_night_what_has_matured_is_scored(market: Market, ledger: str) -> 
     assert list(told.timer.durations) == ["score"]
 
 
-def test_of_several_shards_one_scores(market: Market, ledger: str) -> None:
+def test_only_one_of_several_shards_scores(market: Market, ledger: str) -> None:
     night(market, ledger)  # all shards of a night start before the first of them ends
     [first] = scored_at(ledger)
     second = night(market, ledger)
@@ -282,14 +282,14 @@ def test_of_several_shards_one_scores(market: Market, ledger: str) -> None:
     assert scored_at(ledger) > [first]
 
 
-def test_a_run_that_begins_in_the_second_of_an_earlier_scoring_scores(
+def test_a_run_starting_in_the_second_of_an_earlier_scoring_scores_too(
     market: Market, ledger: str
 ) -> None:
     night(market, ledger)
     assert night(market, ledger, since=None).steps == ["Scoring: 1"]
 
 
-def test_while_another_run_scores_nothing_is_done(market: Market, ledger: str) -> None:
+def test_scoring_is_skipped_while_another_run_scores(market: Market, ledger: str) -> None:
     with open_lock(ledger, "scores") as lock:
         assert lock.try_exclusive()
         told = night(market, ledger)
@@ -304,7 +304,7 @@ def raising(error: BaseException) -> Any:
     return fails
 
 
-def test_what_goes_wrong_with_the_scoring_is_a_warning(
+def test_a_failed_scoring_is_a_warning(
     market: Market, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = DatabaseError("it is\ngone")
@@ -315,7 +315,7 @@ def test_what_goes_wrong_with_the_scoring_is_a_warning(
     ]
 
 
-def test_a_database_that_goes_while_outcomes_are_read_is_a_warning_of_one_line(
+def test_losing_the_database_while_reading_outcomes_is_a_one_line_warning(
     market: Market, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = OperationalError("SELECT", {}, Exception("disk I/O\nerror"))
@@ -329,7 +329,7 @@ def test_a_database_that_goes_while_outcomes_are_read_is_a_warning_of_one_line(
 
 
 @pytest.mark.parametrize("mistake", [ZeroDivisionError("oops"), InvalidRequestError("oops")])
-def test_a_mistake_in_the_scoring_is_logged_with_its_traceback(
+def test_a_bug_in_the_scoring_is_logged_with_its_traceback(
     mistake: Exception,
     market: Market,
     sqlite_url: str,

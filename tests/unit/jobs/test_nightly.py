@@ -109,7 +109,7 @@ class Job(NightlyJob):
         return self.summary(Ending())
 
 
-def test_what_the_job_is_to_ask_is_answered_and_kept_beside_the_ledger(
+def test_configured_events_are_answered_and_stored_with_the_forecasts(
     space: Any, data: DataService, database: str
 ) -> None:
     job = Job(space, data, database, events="touch +1%, close above 0%, drawdown above 1%")
@@ -135,7 +135,7 @@ def test_what_the_job_is_to_ask_is_answered_and_kept_beside_the_ledger(
     assert all(forecast.paths is None for forecast in job.done.forecasts.values())
 
 
-def test_events_that_cannot_be_answered_cost_no_forecast(
+def test_unanswerable_events_do_not_affect_forecasts(
     space: Any, data: DataService, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
@@ -147,7 +147,7 @@ def test_events_that_cannot_be_answered_cost_no_forecast(
 
 
 @pytest.mark.usefixtures("one_by_one")
-def test_what_was_stored_before_an_interruption_stays_and_the_next_run_does_the_rest(
+def test_after_an_interruption_stored_forecasts_stay_and_the_next_run_adds_the_rest(
     space: Any, data: DataService, database: str
 ) -> None:
     class Interrupted(SpaceClient):
@@ -208,7 +208,7 @@ def test_a_run_with_a_corrected_newest_bar_forecasts_again_and_the_ledger_keeps_
 
 
 @pytest.mark.parametrize("during_the_session", [False, True])
-def test_of_two_vintages_the_first_from_complete_bars_is_scored_by_the_candles_of_now(
+def test_of_two_vintages_the_first_from_complete_bars_is_scored_with_current_candles(
     during_the_session: bool, space: Any, sqlite_url: str, tmp_path: Path
 ) -> None:
     """Between two nights the source applies a split and corrects the newest bar."""
@@ -295,7 +295,7 @@ def test_a_refused_key_is_reported_before_candles_are_fetched(
     assert "fetch" not in job.done.durations
 
 
-def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
+def test_a_space_that_dies_half_way_fails_only_the_remaining_tickers(
     space: Any, data: DataService, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(space_client, "BATCH_SERIES", 2)
@@ -332,7 +332,7 @@ def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
     )
 
 
-def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
+def test_losing_the_database_ends_the_run_and_its_use_of_the_space(
     space: Any, data: DataService, sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     there = True
@@ -364,7 +364,7 @@ def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
     assert all(line.endswith("trying again for up to 0 s") for line in waits)
 
 
-def test_a_scoring_that_is_stopped_has_its_seconds_in_the_log(
+def test_a_stopped_scoring_logs_its_duration(
     space: Any, data: DataService, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*args: Any, **options: Any) -> None:
@@ -413,7 +413,7 @@ def after_the_first_ticker(
 
 
 @pytest.mark.usefixtures("one_by_one")
-def test_a_database_that_is_away_for_some_seconds_costs_nothing(
+def test_a_database_outage_of_some_seconds_loses_nothing(
     space: Any, data: DataService, postgres_server: Postgres, postgres_url: str
 ) -> None:
     name = make_url(postgres_url).database
@@ -445,7 +445,7 @@ def test_a_database_that_is_away_for_some_seconds_costs_nothing(
 
 
 @pytest.mark.usefixtures("one_by_one")
-def test_a_run_whose_place_was_taken_while_the_database_was_away_ends(
+def test_a_run_replaced_during_a_database_outage_ends(
     space: Any, data: DataService, postgres_url: str
 ) -> None:
     with open_lock(postgres_url, "run 0/1") as other:
@@ -474,7 +474,7 @@ class Told(ProgressReporter):
         self._then()
 
 
-def test_a_lock_that_becomes_free_is_taken_though_it_was_anothers_at_first(database: str) -> None:
+def test_a_lock_is_acquired_when_another_run_releases_it(database: str) -> None:
     with open_lock(database, "run 0/1") as dead, open_lock(database, "run 0/1") as lock:
         assert dead.try_exclusive()
         told = Told(then=dead.release)
@@ -484,7 +484,7 @@ def test_a_lock_that_becomes_free_is_taken_though_it_was_anothers_at_first(datab
     assert line.startswith("Waiting up to 30 s for another run to end: kronosbot, process")
 
 
-def test_a_lock_that_another_run_keeps_is_left_to_it(database: str) -> None:
+def test_waiting_for_a_lock_of_another_run_ends_without_it(database: str) -> None:
     with open_lock(database, "run 0/1") as other, open_lock(database, "run 0/1") as lock:
         assert other.try_exclusive()
         holder = await_lock(lock, ProgressReporter(), Timeouts(run_lock=0.05))
@@ -501,9 +501,7 @@ def test_a_signal_ends_the_wait_for_a_lock(database: str) -> None:
 
 
 @pytest.mark.parametrize("who_and_where", ["nobody@/postgres", "postgres@/nowhere"])
-def test_what_will_not_pass_is_not_waited_for(
-    postgres_server: Postgres, who_and_where: str
-) -> None:
+def test_permanent_errors_are_not_waited_for(postgres_server: Postgres, who_and_where: str) -> None:
     socket = postgres_server.url().partition("?host=")[2]
 
     def work() -> None:
@@ -517,7 +515,7 @@ def test_what_will_not_pass_is_not_waited_for(
     assert time.monotonic() - began < 5
 
 
-def test_active_tickers_are_those_of_the_bots_and_the_extra_ones(
+def test_active_tickers_are_those_of_bots_and_extra_symbols(
     data: DataService, sqlite_url: str
 ) -> None:
     from tradingbot.persistence.models import BotRow

@@ -143,7 +143,7 @@ def test_one_session_behind_is_normal_until_the_nightly_run_unless_told_otherwis
     assert strict.problems == ["1 of 1 active tickers are stale: SPY"]
 
 
-def test_tickers_of_the_bots_are_active_and_those_of_nobody_are_not_judged(database: str) -> None:
+def test_only_tickers_of_bots_are_judged_for_staleness(database: str) -> None:
     store(database, forecast("SPY", FRIDAY), forecast("OLD", datetime(2023, 3, 8)))
     with get_db_session(database) as session:
         session.add(BotRow(name="a", portfolio={"USD": 10_000.0, "NVDA": 0.0}))
@@ -154,7 +154,7 @@ def test_tickers_of_the_bots_are_active_and_those_of_nobody_are_not_judged(datab
     assert "Inactive  OLD: not judged" in shown(status)
 
 
-def test_a_ticker_whose_exchange_is_not_known_is_a_problem_of_its_own(sqlite_url: str) -> None:
+def test_a_ticker_with_an_unknown_exchange_is_a_separate_problem(sqlite_url: str) -> None:
     store(sqlite_url, forecast("SPY", FRIDAY), forecast("SPY.XX", FRIDAY))
     log_run(sqlite_url, utcnow())
     [ticker] = status_of(sqlite_url, Settings(extra_symbols=("SPY", "SPY.XX"))).stale
@@ -162,7 +162,7 @@ def test_a_ticker_whose_exchange_is_not_known_is_a_problem_of_its_own(sqlite_url
     assert "no exchange is known for the suffix .XX" in ticker.why
 
 
-def test_rows_of_the_first_published_layout_have_no_known_age(database: str) -> None:
+def test_rows_of_the_first_layout_have_an_unknown_age(database: str) -> None:
     with get_db_session(database) as session:
         session.add(
             KronosPrediction(
@@ -188,7 +188,7 @@ def test_rows_of_the_first_published_layout_have_no_known_age(database: str) -> 
 # the runs ---------------------------------------------------------------------------------
 
 
-def test_the_last_runs_are_reported_newest_first_with_the_result_of_them(database: str) -> None:
+def test_the_last_runs_are_reported_newest_first_with_their_results(database: str) -> None:
     store(database, forecast("SPY", FRIDAY))
     now = utcnow().replace(microsecond=0)
     log_run(database, now - timedelta(days=3))
@@ -209,7 +209,7 @@ def test_the_last_runs_are_reported_newest_first_with_the_result_of_them(databas
 
 
 @pytest.mark.integration
-def test_a_run_whose_process_is_gone_was_killed_however_short_ago(database: str) -> None:
+def test_a_run_without_a_process_counts_as_killed_immediately(database: str) -> None:
     store(database, forecast("SPY", FRIDAY))
     take = (
         "from tradingbot.persistence.locks import open_lock\n"
@@ -223,7 +223,7 @@ def test_a_run_whose_process_is_gone_was_killed_however_short_ago(database: str)
     assert "never finished: was it killed?" in problem
 
 
-def test_a_run_on_another_machine_beside_a_sqlite_file_is_believed_to_go_on_for_hours(
+def test_a_run_on_another_machine_with_a_sqlite_file_counts_as_running_for_hours(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     store(sqlite_url, forecast("SPY", FRIDAY))
@@ -235,7 +235,7 @@ def test_a_run_on_another_machine_beside_a_sqlite_file_is_believed_to_go_on_for_
     assert status_of(sqlite_url).runs[0].state == "running"
 
 
-def test_each_shard_of_a_night_is_judged_and_those_of_other_times_are_not(
+def test_only_the_shards_of_the_last_night_are_judged(
     sqlite_url: str,
 ) -> None:
     store(sqlite_url, forecast("SPY", FRIDAY))
@@ -294,7 +294,7 @@ def empty(url: str) -> None:
         (first_layout, "next `kronosbot run` upgrades"),
     ],
 )
-def test_a_database_without_our_tables_is_reported_in_a_sentence_and_left_as_it_is(
+def test_a_database_without_our_tables_is_reported_and_left_unchanged(
     database: str, made_by: Callable[[str], None], says: str
 ) -> None:
     made_by(database)
@@ -312,14 +312,14 @@ def tables(url: str) -> set[str]:
     return set(inspect(get_engine(url)).get_table_names())
 
 
-def test_a_sqlite_file_that_is_not_there_is_not_made(sqlite_url: str, tmp_path: Path) -> None:
+def test_a_missing_sqlite_file_is_not_created(sqlite_url: str, tmp_path: Path) -> None:
     status = status_of(sqlite_url)
     assert status.exit_code == 1
     assert status.problems[0].startswith(f"there is no {sqlite_url} yet: `kronosbot run` fills it")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_skills_of_the_parts_stand_below_the_record(database: str) -> None:
+def test_the_skill_of_each_part_is_shown_below_the_record(database: str) -> None:
     store(database, forecast("SPY", FRIDAY))
     row = {
         "model_name": "mini", "model_revision": "", "interval": "1d", "symbol": "*", "step": 0,
@@ -341,7 +341,7 @@ def test_the_skills_of_the_parts_stand_below_the_record(database: str) -> None:
     assert told in out.getvalue()
 
 
-def test_scores_that_an_older_version_left_without_some_columns_are_not_read(database: str) -> None:
+def test_scores_of_an_older_version_with_missing_columns_are_ignored(database: str) -> None:
     store(database, forecast("SPY", FRIDAY))
     with get_db_session(database) as session:
         session.execute(text("ALTER TABLE kronos_scores DROP COLUMN ewma_skill"))
@@ -349,7 +349,7 @@ def test_scores_that_an_older_version_left_without_some_columns_are_not_read(dat
     assert (model.record, model.skills) == (None, {})
 
 
-def test_a_schema_of_a_newer_program_is_refused(database: str) -> None:
+def test_a_schema_of_a_newer_version_is_refused(database: str) -> None:
     log_run(database, utcnow())
     with get_db_session(database) as session:
         session.execute(text("UPDATE kronos_schema_version SET version_num = '9999'"))
@@ -357,7 +357,7 @@ def test_a_schema_of_a_newer_program_is_refused(database: str) -> None:
         status_of(database)
 
 
-def test_the_session_cannot_write(database: str) -> None:
+def test_the_session_is_read_only(database: str) -> None:
     log_run(database, utcnow())
     with pytest.raises(DatabaseError, match=r"read-?only"), read_only_session(database) as session:
         session.execute(text("DELETE FROM run_logs"))
@@ -367,7 +367,7 @@ def test_the_session_cannot_write(database: str) -> None:
 @pytest.mark.parametrize(
     ("today", "noted"), [(datetime(2026, 10, 30, 12), False), (datetime(2026, 11, 3, 12), True)]
 )
-def test_a_calendar_that_ends_within_60_days_is_reported_and_is_no_problem(
+def test_a_calendar_ending_within_60_days_is_a_note_and_not_a_problem(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, today: datetime, noted: bool
 ) -> None:
     from tradingbot.data.service import DataService
@@ -383,7 +383,7 @@ def test_a_calendar_that_ends_within_60_days_is_reported_and_is_no_problem(
 # the output -------------------------------------------------------------------------------
 
 
-def test_the_document_has_every_stale_ticker_and_the_text_the_worst(sqlite_url: str) -> None:
+def test_the_document_lists_all_stale_tickers_and_the_text_the_worst(sqlite_url: str) -> None:
     symbols = tuple(f"T{number:03}" for number in range(50))
     store(sqlite_url, forecast("SPY", FRIDAY))
     log_run(sqlite_url, utcnow())
@@ -398,7 +398,7 @@ def test_the_document_has_every_stale_ticker_and_the_text_the_worst(sqlite_url: 
     assert "and 30 more: --json has them all" in "\n".join(shown(status))
 
 
-def test_whatever_happened_it_fits_a_terminal_of_80_columns() -> None:
+def test_every_status_fits_a_terminal_of_80_columns() -> None:
     names = ("NeoQuasar/Kronos-mini", "kronos-nano", "a-model-of-my-own/" + "fine-tuned-" * 2)
     runs = [
         Run(
@@ -431,7 +431,7 @@ def test_whatever_happened_it_fits_a_terminal_of_80_columns() -> None:
 # champion and challengers -----------------------------------------------------------------
 
 
-def test_a_champion_comes_before_its_challengers_and_is_the_one_that_can_be_stale(
+def test_the_champion_is_listed_first_and_only_it_can_be_stale(
     database: str,
 ) -> None:
     store(database, forecast("SPY", THURSDAY, model="mini"))
@@ -455,7 +455,7 @@ def test_a_challenger_that_has_become_the_champion_is_listed_once(database: str)
     assert (model.name, model.challenger, model.tickers, model.fresh) == ("base", False, 1, 1)
 
 
-def test_what_a_challenger_has_earned_is_shown_next_to_the_champion(database: str) -> None:
+def test_a_challengers_weight_is_shown_next_to_the_champion(database: str) -> None:
     key = ("mini", "", "1d")
     taught = replace(
         untaught(3), sessions=90, forecasts=400, until=np.datetime64("2024-03-01", "s")

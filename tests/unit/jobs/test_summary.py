@@ -40,7 +40,7 @@ def shown(tickers: dict[str, TickerOutcome], *, rows: int = 0, width: int = 80) 
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def test_each_ticker_has_a_row_a_day_with_its_range_and_what_really_happened() -> None:
+def test_each_ticker_has_a_row_a_day_with_range_and_outcome() -> None:
     actual = {MONDAY: 501.25, TUESDAY: 560.0}
     tickers = {
         "SPY": TickerOutcome("stored", forecast("SPY", 500.0), actual=actual),
@@ -75,7 +75,7 @@ def test_no_price_is_cut_short_on_a_narrow_terminal() -> None:
         assert "Actual" not in text, "nothing is known of the future"
 
 
-def test_a_ticker_that_costs_next_to_nothing_shows_its_digits() -> None:
+def test_tiny_prices_show_enough_digits() -> None:
     cheap = {
         "SHIB-USD": TickerOutcome("stored", forecast("SHIB-USD", 1.4e-05)),
         "HBAR-USD": TickerOutcome("stored", forecast("HBAR-USD", 0.25)),
@@ -86,7 +86,7 @@ def test_a_ticker_that_costs_next_to_nothing_shows_its_digits() -> None:
     assert "0.25000" in text
 
 
-def test_tickers_that_failed_alike_share_a_line() -> None:
+def test_tickers_with_the_same_failure_share_a_line() -> None:
     errors = {
         "A": SpaceUnavailable("the Space is out of reach"),
         "B": SpaceUnavailable("the Space is out of reach"),
@@ -103,7 +103,7 @@ def test_tickers_that_failed_alike_share_a_line() -> None:
     assert details["failed"]["C"] == "C: unknown"
 
 
-def test_a_run_notes_how_far_last_closes_are_read_off() -> None:
+def test_a_run_notes_how_far_reconstructed_last_closes_are_off() -> None:
     of_older_space = TickerOutcome("stored", forecast("A", 100.0))
     assert RunSummary(tickers={"A": of_older_space}).details()["reconstruction_error"] is None
 
@@ -121,7 +121,7 @@ def test_a_run_notes_how_far_last_closes_are_read_off() -> None:
     assert details["reconstruction_error"] == pytest.approx(0.02)
 
 
-def test_what_the_space_said_is_reported_once_with_the_tickers_that_it_concerns() -> None:
+def test_a_warning_of_the_space_is_reported_once_with_its_tickers() -> None:
     odd = replace(forecast("A", 1.0), warnings=("a gap",))
     tickers = {
         "A": TickerOutcome("stored", odd),
@@ -131,7 +131,7 @@ def test_what_the_space_said_is_reported_once_with_the_tickers_that_it_concerns(
     assert RunSummary(tickers=tickers).remarks() == {"a gap": ["A", "B"]}
 
 
-def test_the_shares_are_the_mean_of_the_combined_forecasts_and_the_others_are_named() -> None:
+def test_reported_weights_are_means_over_combined_forecasts_and_others_are_named() -> None:
     first = {"kronos": 0.2, "random walk": 0.2, "ewma walk": 0.3, "range walk": 0.3}
     second = {"kronos": 0.4, "random walk": 0.4, "ewma walk": 0.2, "range walk": 0.0}
     tickers = {

@@ -65,14 +65,14 @@ def test_a_ticker_belongs_to_its_exchange(symbol: str, calendar: str) -> None:
 
 
 @pytest.mark.parametrize("symbol", ["^NOSUCH", "^"])
-def test_an_index_that_is_not_known_is_refused_and_not_taken_for_new_yorks(symbol: str) -> None:
+def test_an_unknown_index_is_refused_and_not_assigned_to_new_york(symbol: str) -> None:
     with pytest.raises(DataError) as caught:
         calendar_name(symbol)
     assert str(caught.value).startswith(f"{symbol}: no exchange is known for this index")
 
 
 @pytest.mark.parametrize("symbol", ["FOO.XYZ", "BRK.C", "EURUSD=Q", ".T", "=X", "ACME."])
-def test_an_unknown_suffix_is_an_error_that_names_it_not_new_york(symbol: str) -> None:
+def test_an_unknown_suffix_is_an_error_and_not_assigned_to_new_york(symbol: str) -> None:
     with pytest.raises(DataError) as caught:
         next_sessions(symbol, day("2024-01-05"), 1)
     suffix = symbol[max(symbol.rfind("."), symbol.rfind("=")) :]
@@ -127,7 +127,7 @@ def test_the_next_sessions_skip_weekends_and_holidays(
     assert next_sessions(symbol, day(after), len(expected)) == [day(text) for text in expected]
 
 
-def test_a_long_horizon_has_as_many_sessions_as_asked_for() -> None:
+def test_a_long_horizon_has_the_requested_number_of_sessions() -> None:
     sessions = next_sessions("SPY", day("2024-01-05"), 256)
     assert len(sessions) == len(set(sessions)) == 256
     assert all(session.weekday() < 5 and session.hour == 0 for session in sessions)
@@ -179,13 +179,13 @@ def test_the_clock_outside_of_the_calendar_is_a_clear_error() -> None:
             latest_complete_session("SPY", day(now))
 
 
-def test_the_close_of_a_day_without_session_is_the_end_of_the_day() -> None:
+def test_a_day_without_a_session_closes_at_its_end() -> None:
     assert session_close("SPY", day("2024-11-29")) == day("2024-11-29T18:00")
     assert session_close("SPY", day("2024-11-30")) == day("2024-12-01")
     assert session_close("BTC-USD", day("2024-11-30")) == day("2024-12-01")
 
 
-def test_sessions_between_counts_the_last_day_and_not_the_first() -> None:
+def test_sessions_between_includes_the_last_day_and_excludes_the_first() -> None:
     assert sessions_between("SPY", day("2024-03-01"), day("2024-03-08")) == 5
     assert sessions_between("SPY", day("2024-03-01"), day("2024-03-03")) == 0
     assert sessions_between("SPY", day("2024-03-08"), day("2024-03-01")) == 0
@@ -207,7 +207,7 @@ def test_a_calendar_that_the_library_cannot_build_is_one_clear_line(
     assert "KRONOS_CALENDARS" in str(caught.value)
 
 
-def test_each_suffix_of_yahoo_has_a_calendar_or_one_line_with_the_way_out() -> None:
+def test_each_yahoo_suffix_has_a_calendar_or_a_one_line_error() -> None:
     lacking, codes = {}, get_calendar_names()
     for suffix in filter(None, set(_MIC_TO_YAHOO_SUFFIX.values()) | {"KA", "CM", "ME"}):
         try:
@@ -222,7 +222,7 @@ def test_each_suffix_of_yahoo_has_a_calendar_or_one_line_with_the_way_out() -> N
 
 @pytest.mark.integration
 @pytest.mark.parametrize("module", ["markets.symbols", "forecast"])
-def test_a_file_of_exchanges_counts_whatever_is_imported_first(module: str, tmp_path: Path) -> None:
+def test_a_calendar_file_applies_in_any_import_order(module: str, tmp_path: Path) -> None:
     file = tmp_path / "calendars"
     file.write_text("US30,CMES")
     code = (
@@ -234,7 +234,7 @@ def test_a_file_of_exchanges_counts_whatever_is_imported_first(module: str, tmp_
 
 
 @pytest.mark.integration
-def test_importing_calendars_and_data_service_loads_no_library_of_their_sources() -> None:
+def test_importing_calendars_and_data_service_loads_no_source_libraries() -> None:
     code = (
         "import sys, tradingbot.data.service;"
         "bad = {'exchange_calendars', 'yfinance', 'bokeh_sampledata', 'torch'} & set(sys.modules);"

@@ -86,7 +86,7 @@ def test_a_split_that_was_not_applied_is_found_at_its_bar(ratio: float, at: int)
 
 @pytest.mark.parametrize("factor", [0.55, 2 / 3, 0.7, 0.75, 1.25, 1.3, 4 / 3, 1.5, 1.8])
 @pytest.mark.parametrize("later", [1, 2, 5, 40])
-def test_a_share_may_reopen_anywhere_after_a_halt(factor: float, later: int) -> None:
+def test_any_reopening_price_after_a_halt_is_accepted(factor: float, later: int) -> None:
     frame = scaled(candles().iloc[: 200 + later], slice(200, 300), factor)
     assert scale_breaks(frame.drop(index=frame.index[195:200])) == []
     hours = [moment + pd.Timedelta(hours=hour) for moment in frame.index[::7] for hour in range(7)]
@@ -102,7 +102,7 @@ def test_a_split_during_a_halt_is_found(ratio: float) -> None:
 
 
 @pytest.mark.parametrize("last", [81, 83, 300])
-def test_pounds_among_pence_are_found_for_one_bar_for_three_and_until_the_end(last: int) -> None:
+def test_bars_in_pounds_among_pence_are_found(last: int) -> None:
     frame = scaled(candles("BARC.L"), slice(80, last), 0.01)
     [finding] = [f for f in data_quality.judge(frame, "BARC.L", "1d") if f.kind is Kind.SCALE]
     assert finding.bar is not None
@@ -111,13 +111,13 @@ def test_pounds_among_pence_are_found_for_one_bar_for_three_and_until_the_end(la
     assert ("100:1" if last == 300 else "1:100") in finding.text
 
 
-def test_a_jump_is_allowed_up_to_the_factor_that_the_user_names() -> None:
+def test_a_jump_is_allowed_up_to_the_users_factor() -> None:
     frame = scaled(candles(), slice(0, 200), 20, volume=True)
     assert Kind.SCALE in [f.kind for f in data_quality.judge(frame, "SPY", "1d", max_jump=10)]
     assert Kind.SCALE not in [f.kind for f in data_quality.judge(frame, "SPY", "1d", max_jump=20)]
 
 
-def test_no_real_candle_is_taken_for_a_break_with_or_without_its_volume() -> None:
+def test_no_real_candle_is_mistaken_for_a_break_with_or_without_volume() -> None:
     source = SampleSource()
     for symbol in source.symbols():
         frame = source.fetch(symbol, "1d", day("2000-01-01"), day("2013-03-01"))
@@ -151,7 +151,7 @@ def test_another_unit_is_found_where_only_closes_are_known(later: int) -> None:
 
 
 @pytest.mark.parametrize("later", [0, 1, 20])
-def test_splits_of_real_candles_are_found_nineteen_times_in_twenty_at_any_place(later: int) -> None:
+def test_splits_in_real_candles_are_found_in_95_per_cent_of_cases(later: int) -> None:
     random, found = np.random.default_rng(3), 0
     ratios = [2, 3, 3 / 2, 5 / 4, 10, 20, 1 / 10, 1 / 3, 100, 1 / 100] * 10
     for ratio in ratios:
@@ -166,7 +166,7 @@ def test_splits_of_real_candles_are_found_nineteen_times_in_twenty_at_any_place(
     ("later", "trade", "wider", "most"),
     [(0, 4, 1, 0.12), (0, 4, 3, 0.06), (0, 10, 1, 0.02), (1, 4, 1, 0.05), (20, 10, 1, 0.02)],
 )
-def test_moves_overnight_with_much_trade_pass_at_any_place(
+def test_overnight_moves_with_high_volume_are_accepted(
     later: int, trade: float, wider: float, most: float
 ) -> None:
     random, refused = np.random.default_rng(4), 0
@@ -213,11 +213,11 @@ def crash(*factors: float, within: bool, volume: float = 8.0, move: float = 0.02
         ("a penny stock that doubles", lambda: candles("BTC-USD", move=0.25)),
     ],
 )
-def test_a_true_move_passes(what: str, frame: Callable[[], pd.DataFrame]) -> None:
+def test_a_real_move_is_accepted(what: str, frame: Callable[[], pd.DataFrame]) -> None:
     assert scale_breaks(frame()) == [], what
 
 
-def test_gamestops_week_passes_with_its_own_prices() -> None:
+def test_gamestops_week_is_accepted() -> None:
     before = candles(count=200, move=0.06)
     before = scaled(before, slice(0, 200), 42.0 / before["close"].iloc[-1])
     week = pd.DataFrame(
@@ -262,7 +262,7 @@ def test_bars_of_another_interval_are_refused(interval: str, spacing: str, symbo
         data_quality.judged(frame, symbol, interval, Caller.OWN)
 
 
-def test_hours_of_sessions_and_thin_minutes_are_bars_of_their_interval() -> None:
+def test_hourly_session_bars_and_sparse_minute_bars_match_their_interval() -> None:
     sessions = next_sessions("SPY", day("2024-03-01"), 20)
     hours = [s + timedelta(hours=14.5 + n) for s in sessions for n in range(7)]
     frame = candles(count=len(hours)).set_index(pd.DatetimeIndex(hours))
@@ -273,12 +273,12 @@ def test_hours_of_sessions_and_thin_minutes_are_bars_of_their_interval() -> None
     )
 
 
-def test_weekend_bars_contradict_new_york_whatever_the_name() -> None:
+def test_weekend_bars_contradict_a_new_york_listing() -> None:
     with pytest.raises(DataError, match="no sessions of XNYS: this is another market"):
         data_quality.judged(candles("BTC-USD"), "COIN1", "1d", Caller.FILES)
 
 
-def test_a_special_saturday_is_kept_and_told(tmp_path: Path) -> None:
+def test_a_special_saturday_is_kept_and_reported(tmp_path: Path) -> None:
     frame = candles("RELIANCE.NS", 120)
     saturday = frame.index[-1] + timedelta(days=(5 - frame.index[-1].weekday()) % 7)
     frame.loc[saturday] = frame.iloc[-1]
@@ -299,7 +299,7 @@ def test_missing_and_halted_sessions_are_counted() -> None:
     assert found[Kind.HALTED].figure == 5
 
 
-def test_days_before_the_calendar_begins_are_said_to_be_unchecked() -> None:
+def test_days_before_the_calendar_are_reported_as_unchecked() -> None:
     frame = candles(count=1000)
     frame.index = pd.bdate_range("1995-01-02", periods=1000)
     found: dict[Kind, Finding] = {f.kind: f for f in data_quality.judge(frame, "SPY", "1d")}
@@ -309,7 +309,7 @@ def test_days_before_the_calendar_begins_are_said_to_be_unchecked() -> None:
 # --- unfinished bars ----------------------------------------------------------------------
 
 
-def test_a_running_days_bar_is_left_out_and_told(
+def test_the_bar_of_the_running_day_is_dropped_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = candles("BTC-USD", 40)
@@ -329,7 +329,7 @@ def test_a_running_days_bar_is_left_out_and_told(
     )
 
 
-def test_a_frame_of_ones_own_loses_its_running_bar_with_a_word() -> None:
+def test_a_given_frame_loses_its_unfinished_bar_with_a_message() -> None:
     frame = candles()
     now = session_close("SPY", frame.index[-1].to_pydatetime()) - timedelta(hours=1)
     bars, warnings = data_quality.judged(frame, "SPY", "1d", Caller.OWN, now=now)
@@ -337,7 +337,7 @@ def test_a_frame_of_ones_own_loses_its_running_bar_with_a_word() -> None:
     assert "not complete" in warnings[0]
 
 
-def test_bars_within_a_day_go_by_their_own_newest_one(tmp_path: Path) -> None:
+def test_the_clock_of_intraday_bars_is_their_newest_bar(tmp_path: Path) -> None:
     daily, hours = candles("SPY", 60), candles("BTC-USD", 60)
     hours.index = pd.date_range("2025-03-01", periods=60, freq="1h")
     daily.rename_axis("Date").to_csv(tmp_path / "SPY.csv")
@@ -382,7 +382,7 @@ def test_a_daily_bar_belongs_to_its_session(symbol: str, times: list[str], days:
         ("BTC-USD", "2026-11-19 8:00"),
     ],
 )
-def test_a_naive_time_that_is_no_sessions_is_refused(symbol: str, time: str) -> None:
+def test_a_naive_time_outside_every_session_is_refused(symbol: str, time: str) -> None:
     with pytest.raises(DataError, match="without a zone"):
         session_days(symbol, pd.DatetimeIndex([time]))
 
@@ -404,7 +404,7 @@ def test_a_naive_time_that_is_no_sessions_is_refused(symbol: str, time: str) -> 
         "ES=F",
     ],
 )
-def test_wall_times_of_the_exchange_are_distinguished_from_utc_and_daily_ones_are_sessions(
+def test_exchange_times_are_distinguished_from_utc_and_daily_ones_are_sessions(
     symbol: str, end: str
 ) -> None:
     known = sessions_of(symbol)
@@ -444,7 +444,7 @@ def test_wall_times_of_the_exchange_are_distinguished_from_utc_and_daily_ones_ar
         ("CMES", "ES1! NQH26 CLF27.NYM ES=F"),
     ],
 )
-def test_a_spelling_is_known_by_a_table(calendar: str, names: str) -> None:
+def test_known_spellings_of_tickers_are_translated(calendar: str, names: str) -> None:
     assert {name: calendar_name(name) for name in names.split()} == dict.fromkeys(
         names.split(), calendar
     )
@@ -458,12 +458,12 @@ REFUSED_NAMES = """
 
 
 @pytest.mark.parametrize("name", REFUSED_NAMES.split())
-def test_a_spelling_that_no_rule_settles_is_refused_with_the_way_out(name: str) -> None:
+def test_an_ambiguous_spelling_is_refused_with_the_way_out(name: str) -> None:
     with pytest.raises(DataError, match="KRONOS_CALENDARS"):
         calendar_name(name)
 
 
-def test_a_file_of_ones_own_settles_the_exchange(
+def test_a_calendar_file_decides_the_exchange(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "calendars.csv"
@@ -495,7 +495,7 @@ def test_targets_are_the_next_real_sessions(symbol: str, day_in: date, count: in
     assert pd.DatetimeIndex(found[: len(real)]).equals(pd.DatetimeIndex(real).as_unit("us"))
 
 
-def test_a_calendar_that_ends_with_the_year_continues_by_its_weekdays() -> None:
+def test_a_calendar_ending_with_the_year_continues_by_weekdays() -> None:
     monday = day("2027-01-04")
     assert next_sessions("600519.SS", day("2026-12-31"), 3)[1:] == [monday, day("2027-01-05")]
     assert session_close("600519.SS", monday) == day("2027-01-04T07:00")

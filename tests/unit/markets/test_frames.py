@@ -103,7 +103,7 @@ FRAMES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_is_read_in_every_form_that_people_have_it_in(name: str) -> None:
+def test_a_frame_is_read_in_every_usual_form(name: str) -> None:
     frame = FRAMES[name]()
     before = frame.copy() if isinstance(frame, pd.DataFrame) else None
     bars = checked("AAPL", frame, "1d")
@@ -137,7 +137,9 @@ def test_each_ticker_of_a_download_is_found() -> None:
         (lambda: Foreign("x"), "is no frame that pandas reads"),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_no_frame_of_candles_is_one_line(frame: Callable[[], Any], complaint: str) -> None:
+def test_a_frame_without_candles_is_reported_in_one_line(
+    frame: Callable[[], Any], complaint: str
+) -> None:
     with pytest.raises(DataError, match=complaint) as caught:
         normalised("AAPL", frame())
     assert str(caught.value).startswith("AAPL: ")
@@ -145,7 +147,7 @@ def test_what_is_no_frame_of_candles_is_one_line(frame: Callable[[], Any], compl
 
 
 @given(st.lists(st.floats(1, 1e9) | st.just(np.nan), min_size=10, max_size=10))
-def test_a_missing_volume_keeps_all_others(volumes: list[float]) -> None:
+def test_a_missing_volume_does_not_discard_the_others(volumes: list[float]) -> None:
     bars, notes = with_every_volume(BARS.assign(volume=volumes))
     missing = int(np.isnan(volumes).sum())
     if missing == len(volumes):
@@ -157,7 +159,7 @@ def test_a_missing_volume_keeps_all_others(volumes: list[float]) -> None:
     assert notes == expected
 
 
-def test_the_base_currencys_volume_is_used_or_its_absence_is_said(
+def test_the_volume_in_base_currency_is_used_or_its_absence_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     frame = BARS.rename(columns={"volume": "Volume BTC"}).assign(**{"Volume USDT": 5.0})

@@ -42,7 +42,7 @@ def test_a_half_day_ends_early_and_bars_on_the_hour_stay_on_it():
 
 
 @pytest.mark.parametrize(("symbol", "first"), [("RELIANCE.NS", 9), ("RELIANCE.NS", 10)])
-def test_hours_of_a_wall_half_an_hour_from_utcs_are_the_exchanges(symbol, first):
+def test_hourly_bars_with_a_half_hour_utc_offset_match_the_exchange(symbol, first):
     known = sessions_of(symbol)
     days = known.days[(known.days >= np.datetime64("2025-07-01"))][:40]
     bars = np.concatenate([day + HOUR * np.arange(first, 16) for day in days])
@@ -52,14 +52,14 @@ def test_hours_of_a_wall_half_an_hour_from_utcs_are_the_exchanges(symbol, first)
     assert ahead.tolist() == bars[cut : cut + 9].tolist()
 
 
-def test_currencies_go_on_on_sunday_evening_in_new_york():
+def test_currencies_continue_on_sunday_evening_in_new_york():
     week = pd.date_range("2025-10-26 17:00", "2025-10-31 16:00", freq="h", tz="America/New_York")
     bars = week.tz_convert(None).to_numpy().astype("datetime64[us]")
     ahead = next_bars("EURUSD=X", bars, HOUR, 2)
     assert [f"{_new_york(at):%d %H:%M}" for at in ahead.tolist()] == ["02 17:00", "02 18:00"]
 
 
-def test_bars_outside_of_the_sessions_are_not_forced_into_them():
+def test_bars_outside_the_sessions_are_not_moved_into_them():
     bars = np.arange(np.datetime64("2025-10-01", "us"), np.datetime64("2025-10-20", "us"), HOUR)
     assert next_bars("SPY", bars, HOUR, 3) is None
 

@@ -82,7 +82,7 @@ def used(act: Callable[[], pd.DataFrame]) -> tuple[int, Any, float] | str:
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_frame_a_backtest_and_a_file_are_treated_alike(
+def test_frames_backtests_and_files_use_the_same_checks(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     frame = BAD[kind]()
@@ -120,7 +120,7 @@ def test_a_frame_a_backtest_and_a_file_are_treated_alike(
         assert about_bars or kind == "no volume at all", "mended without a word"
 
 
-def test_days_of_other_tickers_in_one_frame_are_no_bars_and_need_no_word(
+def test_empty_rows_of_a_multi_ticker_frame_are_dropped_silently(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     both = pd.concat({"SPY": FINE, "BTC-USD": candles("BTC-USD", 170)}, axis=1, sort=True)

@@ -43,7 +43,7 @@ def asked(port: int, path: str, method: str = "GET") -> tuple[int, str]:
         connection.close()
 
 
-def test_it_answers_metrics_and_health_and_nothing_else() -> None:
+def test_the_exporter_serves_only_metrics_and_health() -> None:
     with serving(lambda: WELL) as port:
         status, text = asked(port, "/metrics")
         assert (status, "\nkronosbot_up 1.0\n" in text) == (200, True)
@@ -54,7 +54,7 @@ def test_it_answers_metrics_and_health_and_nothing_else() -> None:
         assert asked(port, "/metrics", "POST")[0] == 405
 
 
-def test_the_database_is_read_once_for_many_scrapes_and_again_when_it_is_time() -> None:
+def test_scrapes_share_one_database_read_until_it_expires() -> None:
     reads: list[int] = []
 
     def read() -> Snapshot:
@@ -74,7 +74,7 @@ def test_the_database_is_read_once_for_many_scrapes_and_again_when_it_is_time() 
 @pytest.mark.parametrize(
     "error", [DatabaseUnavailable("s3cret"), ConfigError("s3cret"), ValueError("s3cret")]
 )
-def test_a_failure_is_up_0_until_it_has_passed(
+def test_a_failure_is_up_0_until_it_is_over(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = True
@@ -96,7 +96,7 @@ def test_a_failure_is_up_0_until_it_has_passed(
     assert len(said) == 1, "once, not at every scrape"
 
 
-def test_a_database_that_hangs_is_up_0_and_is_waited_for_by_one_thread() -> None:
+def test_a_hanging_database_is_up_0_and_occupies_one_thread() -> None:
     answered, reads = threading.Event(), []
 
     def read() -> Snapshot:
@@ -114,7 +114,7 @@ def test_a_database_that_hangs_is_up_0_and_is_waited_for_by_one_thread() -> None
         assert len(reads) == 1
 
 
-def test_a_real_database_may_go_away_and_come_back(
+def test_the_exporter_survives_a_database_outage(
     postgres_server: Postgres, postgres_url: str
 ) -> None:
     Past(["AAPL"], sessions=2).store(postgres_url)
@@ -138,14 +138,14 @@ def test_a_real_database_may_go_away_and_come_back(
             assert up(), "no connection is kept that could be a dead one"
 
 
-def test_a_caller_that_says_nothing_keeps_nobody_waiting() -> None:
+def test_a_silent_caller_does_not_delay_others() -> None:
     with serving(lambda: WELL) as port, socket.create_connection(("127.0.0.1", port)) as silent:
         assert asked(port, "/healthz")[0] == 200
         silent.sendall(b"GARBAGE\r\n\r\n")
         assert asked(port, "/healthz")[0] == 200
 
 
-def test_a_port_that_is_taken_is_a_wrong_setting() -> None:
+def test_a_port_in_use_is_a_settings_error() -> None:
     with (
         serving(lambda: WELL) as port,
         pytest.raises(ConfigError, match=f"port {port}: Address al"),

@@ -108,7 +108,7 @@ RUNS: dict[str, tuple[list[Run], dict[str, float]]] = {
 
 
 @pytest.mark.parametrize(("runs", "expected"), RUNS.values(), ids=RUNS)
-def test_runs_are_reported_by_the_newest_of_each_shard(
+def test_the_newest_run_of_each_shard_is_reported(
     runs: list[Run], expected: dict[str, float]
 ) -> None:
     found = series(Snapshot(status=status(*runs)))
@@ -128,7 +128,7 @@ def test_tickers_are_fresh_behind_or_stale() -> None:
     assert found["inactive_tickers"] == 1
 
 
-def test_a_model_has_its_ages_its_record_and_its_weights() -> None:
+def test_a_model_has_metrics_of_age_record_and_weights() -> None:
     model = Model("mini", "1d", NIGHT, 4, 4, shares={"kronos": 0.25, "ewma walk": 0.75})
     records = (
         Record("mini", "1d", "60", 84, {"random_walk": 0.1}, {"80": 0.79}),
@@ -151,7 +151,7 @@ def test_a_model_has_its_ages_its_record_and_its_weights() -> None:
     assert found["space_awake"] == 1
 
 
-def test_bands_of_kronos_alone_have_its_weight() -> None:
+def test_uncombined_bands_report_a_weight_of_kronos_alone() -> None:
     found = series(Snapshot(status(run(), models=[Model("mini", "1d", NIGHT, 4, 4)])))
     assert found["combination_weight_ratio{forecaster=kronos,interval=1d,model=mini}"] == 1
 
@@ -163,7 +163,7 @@ def test_a_database_that_cannot_be_read_is_up_0_and_nothing_else() -> None:
     assert b"db.example.org" not in metrics_text(secret, "1")
 
 
-def test_the_number_of_series_does_not_depend_on_that_of_tickers_runs_or_shards() -> None:
+def test_the_number_of_series_is_independent_of_tickers_runs_and_shards() -> None:
     few = status(run(), active=1, stale=[Ticker("A0", None, None, "no forecast")])
     many = replace(
         few, runs=[run(days=n / 9, shard=f"{n}/50") for n in range(50)], active=1000,

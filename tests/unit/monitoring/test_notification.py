@@ -46,7 +46,7 @@ def test_a_webhook_gets_one_json_document(box: PostBox) -> None:
 
 
 @pytest.mark.parametrize("path", ["services/T0/B0/xyz", "hooks/abc"])
-def test_slack_gets_its_text_with_its_three_signs_escaped(box: PostBox, path: str) -> None:
+def test_slack_gets_text_with_its_three_special_characters_escaped(box: PostBox, path: str) -> None:
     send(target_of(f"slack+{box.url}/{path}"), ODD, QUICK)
     [post] = box.posts
     assert post.path == f"/{path}"
@@ -66,7 +66,7 @@ def test_telegram_gets_plain_text_for_a_chat(box: PostBox, ending: str) -> None:
     assert post.body == {"chat_id": "-100", "message_thread_id": "7", "text": ODD.text}
 
 
-def test_ntfy_gets_topic_title_and_priority_and_the_login(box: PostBox) -> None:
+def test_ntfy_gets_topic_title_priority_and_login(box: PostBox) -> None:
     send(target_of(f"ntfy+http://:tk_abc@{box.host}/nightly%20runs"), ODD, QUICK)
     [post] = box.posts
     assert post.path == "/"
@@ -99,7 +99,7 @@ def test_ntfy_gets_topic_title_and_priority_and_the_login(box: PostBox) -> None:
         ("HTTPS://EXAMPLE.org:8443/x", "webhook", "https://EXAMPLE.org:8443/x"),
     ],
 )  # fmt: skip
-def test_the_address_says_which_service_it_is(address: str, service: str, url: str) -> None:
+def test_the_service_is_recognised_by_its_address(address: str, service: str, url: str) -> None:
     target = target_of(address)
     assert (target.service, target.url) == (service, url)
     assert url not in repr(target)
@@ -136,7 +136,7 @@ def test_any_text_is_a_target_or_a_configuration_error(text: str) -> None:
 # what is said -----------------------------------------------------------------------------
 
 
-def test_each_ending_of_a_run_has_its_headline() -> None:
+def test_each_result_of_a_run_has_its_headline() -> None:
     good = RunSummary(tickers={"SPY": TickerOutcome("stored")}, seconds=41.2)
     some = failed(TooFewBars("5 usable 1d bars"), TooFewBars("5 usable 1d bars"))
     stopped = replace(some, ending=Ending.by(Stopped(15)), shard="1/4")
@@ -169,7 +169,7 @@ def test_a_challenger_that_failed_is_reported_without_a_secret() -> None:
     assert message.document["status"] == "ok", "what is served is not concerned"
 
 
-def test_a_message_is_bounded_whatever_fails() -> None:
+def test_a_message_has_a_limited_length() -> None:
     many = failed(*(DataUnavailable(f"{n} " + "x" * 5000) for n in range(500)))
     message = outcome(replace(many, model="m" * 9999), {})
     assert len(message.text.encode()) < 4000, "ntfy would make a file of it"
@@ -196,13 +196,13 @@ HIDDEN = [
     st.lists(st.one_of(st.sampled_from(HIDDEN), st.text(max_size=9)), max_size=9),
     st.sampled_from(" ,:/='\""),
 )
-def test_no_secret_of_the_environment_gets_into_a_text(parts: list[str], between: str) -> None:
+def test_no_secret_from_the_environment_appears_in_a_text(parts: list[str], between: str) -> None:
     text = scrubbed(between.join(parts), SECRETS)
     for secret in HIDDEN:
         assert f"{between}{secret}{between}" not in f"{between}{text}{between}"
 
 
-def test_no_secret_gets_into_a_message(box: PostBox) -> None:
+def test_no_secret_appears_in_a_message(box: PostBox) -> None:
     said = " ".join(HIDDEN)
     summary = replace(
         failed(DataUnavailable(said)), ending=Ending(1, "HubError", f"it said {said}"), model=None
@@ -215,7 +215,7 @@ def test_no_secret_gets_into_a_message(box: PostBox) -> None:
         assert secret not in json.dumps(post.body), secret
 
 
-def test_a_run_that_had_nothing_to_do_and_a_dry_run_are_not_worth_a_message(box: PostBox) -> None:
+def test_idle_runs_and_dry_runs_send_no_message(box: PostBox) -> None:
     environ = {"KRONOS_NOTIFY": box.url}
     announce(RunSummary(Ending(message="Nothing to do: another run is at work")), QUICK, environ)
     announce(RunSummary(dry_run=True), QUICK, environ)
@@ -230,7 +230,7 @@ def test_a_run_that_had_nothing_to_do_and_a_dry_run_are_not_worth_a_message(box:
 
 
 @pytest.mark.parametrize("first", [500, 503, 429])
-def test_what_may_pass_is_tried_once_more(box: PostBox, first: int) -> None:
+def test_a_transient_failure_is_retried_once(box: PostBox, first: int) -> None:
     box.answers.append(first)
     send(target_of(box.url), sample_message(), QUICK)
     assert len(box.posts) == 2
@@ -241,7 +241,7 @@ def test_what_may_pass_is_tried_once_more(box: PostBox, first: int) -> None:
 
 
 @pytest.mark.parametrize("answer", [400, 401, 404, 410, 301, 307])
-def test_what_will_not_pass_is_not_tried_again_and_no_redirect_is_followed(
+def test_permanent_failures_are_not_retried_and_redirects_not_followed(
     box: PostBox, answer: int
 ) -> None:
     box.answers.append(answer)
@@ -274,7 +274,7 @@ def test_a_failure_is_one_warning_without_the_address(
     assert box.host not in caplog.text
 
 
-def test_a_service_that_is_away_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_service_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     announce(RunSummary(), QUICK, {"KRONOS_NOTIFY": f"http://127.0.0.1:{port}/s3cret"})

@@ -24,7 +24,7 @@ from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 
 
-def test_the_space_is_awake_from_when_a_run_wakes_it_until_one_has_paused_it(database: str) -> None:
+def test_the_space_counts_as_awake_from_a_wake_to_a_pause(database: str) -> None:
     init_db(database)
     sessions = partial(get_db_session, database)
 
@@ -51,7 +51,7 @@ def test_the_space_is_awake_from_when_a_run_wakes_it_until_one_has_paused_it(dat
     ]  # fmt: skip
 
 
-def test_a_database_that_is_not_there_or_refuses_is_read_as_such(sqlite_url: str) -> None:
+def test_a_missing_or_refusing_database_is_reported_as_such(sqlite_url: str) -> None:
     gone = "postgresql+psycopg2://me:s3cret@127.0.0.1:9/kronos"
     for url, why in ((sqlite_url, "there is no sqlite"), (gone, "is the server up")):
         snapshot = read_snapshot(url, Settings(), source=None, max_age=1)
@@ -64,7 +64,7 @@ def test_a_database_that_is_not_there_or_refuses_is_read_as_such(sqlite_url: str
         read_snapshot(sqlite_url, Settings(), source=None, max_age=1)
 
 
-def test_a_role_that_may_only_read_is_enough(postgres_server: Postgres, postgres_url: str) -> None:
+def test_a_read_only_role_is_enough(postgres_server: Postgres, postgres_url: str) -> None:
     Past(["AAPL"], sessions=2).store(postgres_url)
     RunLogWriter.begin(
         partial(get_db_session, postgres_url), started_at=utcnow(), details={"shard": "0/1"}

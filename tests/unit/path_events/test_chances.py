@@ -55,7 +55,7 @@ normal_cdf = NormalDist().cdf
         ("range above 4%", [(110, 112, 110, 112)], [False]),  # of the bars alone
     ],
 )
-def test_an_event_has_happened_when_the_bars_prove_it(
+def test_an_event_counts_as_happened_if_the_bars_prove_it(
     text: str, bars: list[tuple[float, ...]], happened: list[bool]
 ) -> None:
     assert (
@@ -63,7 +63,7 @@ def test_an_event_has_happened_when_the_bars_prove_it(
     )
 
 
-def test_a_rounding_of_a_price_changes_nothing() -> None:
+def test_rounding_of_prices_does_not_change_an_events_outcome() -> None:
     last = 0.1 + 0.2
     bars = np.full((1, 4), last * 1.02)
     bars *= 1 + np.array([-2e-16, 2e-16, -2e-16, -2e-16])
@@ -77,7 +77,7 @@ def test_a_rounding_of_a_price_changes_nothing() -> None:
     ["touch +2%", "touch 99", "reach +3% before -2%", "close above 101", "drawdown above 3%",
      "range above 4%", "return between -1% and +1%"],
 )  # fmt: skip
-def test_paths_with_a_last_close_each_and_an_end_each_are_answered_as_alone(text: str) -> None:
+def test_paths_with_individual_last_closes_and_ends_equal_single_ones(text: str) -> None:
     paths = candles(walks(20, bars=8, sigma=0.05, rng=np.random.default_rng(3), pieces=4))
     last, ends = np.linspace(97, 103, 20), np.arange(20) % 8 + 1
     for path, end in zip(paths, ends, strict=True):
@@ -112,7 +112,7 @@ def test_answers_do_not_contradict_each_other(seed: int, move: float) -> None:
 # the Monte Carlo error ---------------------------------------------------------------------------
 
 
-def test_no_path_of_fifty_is_not_never() -> None:
+def test_zero_of_fifty_paths_is_not_a_zero_probability() -> None:
     [chance] = chances([parse_event("touch +50%")], np.full((50, 2, 5), LAST), LAST)
     assert chance.probability == (0.0, 0.0)
     assert chance.low == pytest.approx((0.0, 0.0), abs=1e-12)
@@ -120,7 +120,7 @@ def test_no_path_of_fifty_is_not_never() -> None:
     assert chance.mean is None
 
 
-def test_sizes_come_with_their_mean_and_its_error() -> None:
+def test_sizes_have_a_mean_and_a_standard_error() -> None:
     paths = np.full((2, 1, 5), LAST)
     paths[0, 0, 2], paths[1, 0, 2] = 96.0, 92.0
     [chance] = chances([parse_event("drawdown above 5%")], paths, LAST)
@@ -132,7 +132,7 @@ def test_sizes_come_with_their_mean_and_its_error() -> None:
     assert alone.mean_error is None
 
 
-def test_the_interval_holds_the_true_chance_nineteen_times_of_twenty() -> None:
+def test_the_interval_contains_the_true_probability_in_95_per_cent_of_cases() -> None:
     rng = np.random.default_rng(1)
     for chance in (0.02, 0.3, 0.5):
         low, high = wilson(rng.binomial(50, chance, 4000) / 50, 50)
@@ -262,7 +262,7 @@ def test_take_profit_before_stop_loss_is_between_two_barriers(
     agree(probability(f"reach +{profit}% before -{stop}%", brownian, step), expected)
 
 
-def test_the_largest_drawdown_of_a_driftless_walk_is_the_largest_of_its_size(
+def test_the_largest_drawdown_of_a_driftless_walk_has_the_theoretical_distribution(
     driftless: Floats,
 ) -> None:
     """Lévy: the distance from the running maximum moves as the walk's absolute value does."""
@@ -282,7 +282,7 @@ def test_the_largest_drawdown_of_a_driftless_walk_is_the_largest_of_its_size(
     )
 
 
-def test_the_mean_range_of_a_driftless_walk_is_feller_s(driftless: Floats) -> None:
+def test_the_mean_range_of_a_driftless_walk_equals_fellers_formula(driftless: Floats) -> None:
     [chance] = chances([parse_event("range above 8%")], driftless, LAST)
     assert chance.mean is not None
     assert chance.mean_error is not None

@@ -15,7 +15,7 @@ PACKAGES = (kronos_space.path_events, tradingbot.path_events)
 
 
 @pytest.mark.parametrize("name", ["__init__.py", "chances.py", "grammar.py"])
-def test_both_packages_have_the_same_module(name: str) -> None:
+def test_both_packages_contain_the_same_module(name: str) -> None:
     files = [Path(package.__path__[0], name) for package in PACKAGES]
     assert files[0].read_text() == files[1].read_text()
 
@@ -40,7 +40,7 @@ def test_both_packages_have_the_same_module(name: str) -> None:
         ("range above 4.25%", "range above 4.25%"),
     ],
 )
-def test_an_event_has_one_name_which_reads_as_itself(text: str, name: str) -> None:
+def test_an_events_name_parses_to_the_same_event(text: str, name: str) -> None:
     event = parse_event(text)
     assert str(event) == name
     assert parse_event(name) == event
@@ -51,7 +51,7 @@ def test_an_event_has_one_name_which_reads_as_itself(text: str, name: str) -> No
         lambda text: float(text)
     )
 )
-def test_a_price_is_named_by_its_shortest_decimal(digits: str) -> None:
+def test_a_price_level_is_written_as_its_shortest_decimal(digits: str) -> None:
     expected = np.format_float_positional(float(digits), trim="-")
     assert str(parse_event(f"touch {digits}")) == f"touch {expected}"
 
@@ -79,16 +79,14 @@ def test_a_price_is_named_by_its_shortest_decimal(digits: str) -> None:
         ("reach +3% before +2%", "one move up and one down"),
     ],
 )
-def test_what_is_no_event_is_refused_with_its_text_and_the_way_out(
-    text: str, expected: str
-) -> None:
+def test_invalid_event_text_is_refused_with_the_way_out(text: str, expected: str) -> None:
     with pytest.raises(ValueError, match=r"^event ") as refused:
         parse_event(text)
     assert expected in str(refused.value)
     assert len(str(refused.value)) < 500
 
 
-def test_events_come_as_a_list_or_as_one_text_each_once_and_only_so_many() -> None:
+def test_events_are_a_list_or_a_text_without_duplicates_and_limited_in_number() -> None:
     listed = parse_events(["touch +2%", "close above 0%", "touch 2%"])
     assert [*map(str, listed)] == ["touch +2%", "close above 0%"]
     assert parse_events(" touch 2% , close above 0%,") == listed
@@ -106,7 +104,7 @@ def test_events_come_as_a_list_or_as_one_text_each_once_and_only_so_many() -> No
 @pytest.mark.parametrize(
     "text", ["reach 105 before 103", "reach 100 before 90", "reach 90 before 95"]
 )
-def test_levels_to_be_reached_lie_on_both_sides_of_the_last_close(text: str) -> None:
+def test_touch_levels_must_be_on_both_sides_of_the_last_close(text: str) -> None:
     with pytest.raises(ValueError, match="one level above and one below the last close, 100"):
         parse_event(text).check(100.0)
     parse_event("reach 105 before 95").check(100.0)

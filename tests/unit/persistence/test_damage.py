@@ -120,9 +120,7 @@ def as_stored(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__tablename__)
-def test_a_damaged_row_is_left_out_and_counted_whatever_its_damage(
-    sqlite_url: str, table: type[Base]
-) -> None:
+def test_any_damaged_row_is_skipped_and_counted(sqlite_url: str, table: type[Base]) -> None:
     with get_db_session(sqlite_url) as session:
         session.execute(insert(BotRow), [{"name": "AAPL", "portfolio": {}}])
         session.execute(insert(table), [possible_row(table)])
@@ -190,7 +188,7 @@ def told(url: str, command: str) -> str:
 @pytest.mark.parametrize(
     "column", ["close_quantiles", "calibrated_quantiles", "combined_quantiles"]
 )
-def test_quantiles_that_are_none_cost_their_forecast_alone(sqlite_url: str, column: str) -> None:
+def test_invalid_quantiles_affect_only_their_forecast(sqlite_url: str, column: str) -> None:
     PAST.store(sqlite_url)
     newest = f"UPDATE kronos_forecasts SET {column} = :value WHERE symbol = 'AAPL' AND as_of = :at"
     sessions = partial(get_db_session, sqlite_url)
@@ -207,7 +205,7 @@ def test_quantiles_that_are_none_cost_their_forecast_alone(sqlite_url: str, colu
         assert kept == [14 if column == "close_quantiles" else 16, 16]
 
 
-def test_what_is_stored_again_replaces_damaged_rows(sqlite_url: str) -> None:
+def test_storing_again_replaces_damaged_rows(sqlite_url: str) -> None:
     PAST.store(sqlite_url)
     with get_db_session(sqlite_url) as session:
         made = latest_stored(session, "AAPL", interval="1d", horizon=2, as_of=LAST)
@@ -236,7 +234,7 @@ def test_the_filter_of_damaged_rows_adds_no_values_to_a_statements_key() -> None
     assert [one.value for one in key.bindparams] == ["AAPL"]
 
 
-def test_no_query_reads_a_table_past_the_sessions_filter() -> None:
+def test_every_query_goes_through_the_sessions_filter() -> None:
     """That of a Core table would, which only ORM attributes pass through."""
     past_it = re.compile(r"__table__\.c\b|select\([^)]*__table__")
     allowed = {"columns.py", "damage.py", "upsert.py"}
@@ -250,7 +248,7 @@ def test_no_query_reads_a_table_past_the_sessions_filter() -> None:
     assert found == ["forecasts.py: __table__.c"], "of which one is the target of an upsert"
 
 
-def test_candles_of_which_one_is_damaged_are_fetched_again(sqlite_url: str) -> None:
+def test_a_ticker_with_a_damaged_candle_is_fetched_again(sqlite_url: str) -> None:
     cache = HistoryCache(partial(get_db_session, sqlite_url))
     index = pd.DatetimeIndex([LAST - timedelta(days=day) for day in range(20)][::-1])
     bars = pd.DataFrame(

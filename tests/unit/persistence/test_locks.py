@@ -30,7 +30,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def test_one_has_it_and_the_other_can_say_who(database: str) -> None:
+def test_a_lock_has_one_holder_that_others_can_see(database: str) -> None:
     with open_lock(database, RUN) as first, open_lock(database, RUN) as second:
         assert first.try_exclusive()
         assert not second.try_exclusive()
@@ -42,14 +42,14 @@ def test_one_has_it_and_the_other_can_say_who(database: str) -> None:
         assert second.try_exclusive()
 
 
-def test_the_end_of_the_block_releases_it(database: str) -> None:
+def test_a_lock_is_released_at_the_end_of_its_context(database: str) -> None:
     with open_lock(database, RUN) as first:
         assert first.try_exclusive()
     with open_lock(database, RUN) as second:
         assert second.try_exclusive()
 
 
-def test_several_share_it_and_nobody_has_it_alone_until_all_let_go(database: str) -> None:
+def test_a_shared_lock_prevents_an_exclusive_one_until_all_release_it(database: str) -> None:
     with (
         open_lock(database, RUN) as first,
         open_lock(database, RUN) as second,
@@ -64,7 +64,7 @@ def test_several_share_it_and_nobody_has_it_alone_until_all_let_go(database: str
         assert third.try_exclusive()
 
 
-def test_who_has_it_alone_can_let_others_in(database: str) -> None:
+def test_an_exclusive_holder_can_downgrade_to_shared(database: str) -> None:
     with open_lock(database, RUN) as first, open_lock(database, RUN) as second:
         assert first.try_exclusive()
         assert first.try_shared()
@@ -74,7 +74,7 @@ def test_who_has_it_alone_can_let_others_in(database: str) -> None:
         assert first.try_exclusive(), "nothing of the first lock is left"
 
 
-def test_of_two_that_let_go_at_once_one_gets_it_alone(database: str) -> None:
+def test_of_two_simultaneous_releases_one_gets_the_exclusive_lock(database: str) -> None:
     """As two runs that end together: one of them must pause the Space."""
 
     def finish(lock: Lock, barrier: threading.Barrier, alone: list[Lock]) -> None:
@@ -101,7 +101,7 @@ def test_of_two_that_let_go_at_once_one_gets_it_alone(database: str) -> None:
             alone[0].release()
 
 
-def test_a_locked_file_says_who_has_it_as_data(sqlite_url: str) -> None:
+def test_a_lock_file_contains_its_holder_as_data(sqlite_url: str) -> None:
     with open_lock(sqlite_url, RUN, who="kronosbot 0/1") as first:
         assert open_lock(sqlite_url, RUN).is_held() is False
         assert first.try_exclusive()
@@ -128,7 +128,7 @@ OLD = "kronosbot 0/1, process 12 on pod-7, since 2026-11-22 21:41:56 UTC"
         ("\x1b[31mred\x9b" + "x" * 5000, "[31mred " + "x" * 491 + "…"),
     ],
 )
-def test_a_lock_file_of_another_version_is_no_obstacle(
+def test_a_lock_file_of_another_version_is_accepted(
     sqlite_url: str, text: str, told: str | None
 ) -> None:
     path = Path(sqlite_url.removeprefix("sqlite:///") + ".run-0-1.lock")
@@ -140,9 +140,7 @@ def test_a_lock_file_of_another_version_is_no_obstacle(
         assert lock.held_by().process == os.getpid()
 
 
-def test_locks_of_other_names_and_of_other_databases_are_others(
-    database: str, tmp_path: Path
-) -> None:
+def test_locks_with_other_names_or_databases_are_independent(database: str, tmp_path: Path) -> None:
     with (
         open_lock(database, RUN) as run,
         open_lock(database, "run 1/2") as shard,
@@ -202,7 +200,7 @@ def test_a_lock_whose_connection_was_lost_is_taken_again(postgres_url: str, shar
         assert not second.try_exclusive()
 
 
-def test_a_lost_lock_that_another_has_taken_meanwhile_stays_lost(postgres_url: str) -> None:
+def test_a_lost_lock_taken_by_another_stays_lost(postgres_url: str) -> None:
     with open_lock(postgres_url, RUN) as first, open_lock(postgres_url, RUN) as second:
         assert first.try_exclusive()
         end_sessions(postgres_url)
@@ -213,7 +211,7 @@ def test_a_lost_lock_that_another_has_taken_meanwhile_stays_lost(postgres_url: s
         assert first.renew()
 
 
-def test_a_lost_connection_does_not_disturb_who_lets_go_or_tries(postgres_url: str) -> None:
+def test_releasing_and_trying_a_lock_tolerate_a_lost_connection(postgres_url: str) -> None:
     with open_lock(postgres_url, RUN) as first:
         assert first.try_shared()
         end_sessions(postgres_url)
@@ -240,7 +238,7 @@ def test_a_database_in_memory_needs_no_lock_and_a_missing_folder_is_reported(
 @pytest.mark.integration
 @pytest.mark.parametrize("size", [1, 2, 9])
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_pooler_of_transactions_is_refused_and_keeps_no_lock(
+def test_a_transaction_pooler_is_refused_and_keeps_no_lock(
     postgres_url: str, size: int, busy: bool
 ) -> None:
     with pooled(postgres_url, size=size) as url, ExitStack() as stack:
@@ -275,7 +273,7 @@ def in_transactions(url: str, count: int) -> Iterator[None]:
 
 
 @pytest.mark.integration
-def test_a_pooler_of_sessions_is_as_good_as_the_server(postgres_url: str) -> None:
+def test_a_session_pooler_works_like_the_server(postgres_url: str) -> None:
     with (
         pooled(postgres_url, mode="session") as url,
         open_lock(url, RUN) as first,
@@ -286,7 +284,7 @@ def test_a_pooler_of_sessions_is_as_good_as_the_server(postgres_url: str) -> Non
         assert not second.try_exclusive()
 
 
-def test_whether_a_lock_is_still_ones_own_is_asked_of_the_lock(postgres_url: str) -> None:
+def test_a_holder_can_check_that_it_still_has_the_lock(postgres_url: str) -> None:
     with open_lock(postgres_url, RUN) as first, open_lock(postgres_url, RUN) as second:
         assert first.try_exclusive()
         connection = first._connection  # type: ignore[attr-defined]
@@ -299,7 +297,7 @@ SOMEBODY = 12345
 
 
 @pytest.mark.parametrize("what", ["link", "hard link", "pipe", "folder", "device", "another's"])
-def test_what_somebody_has_put_in_the_place_of_a_lock_file_is_not_touched(
+def test_a_foreign_file_in_place_of_a_lock_file_is_not_changed(
     tmp_path: Path, sqlite_url: str, what: str
 ) -> None:
     victim, path = tmp_path / "victim", tmp_path / "kronos.db.run-0-1.lock"
@@ -329,7 +327,7 @@ def test_what_somebody_has_put_in_the_place_of_a_lock_file_is_not_touched(
         assert path.read_text() == "precious"
 
 
-def test_a_lock_file_of_the_databases_owner_is_as_good_as_ones_own(tmp_path: Path) -> None:
+def test_a_lock_file_created_by_the_databases_owner_works(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a file away")
     path, database = tmp_path / "kronos.db.run-0-1.lock", tmp_path / "kronos.db"
@@ -340,7 +338,7 @@ def test_a_lock_file_of_the_databases_owner_is_as_good_as_ones_own(tmp_path: Pat
         assert lock.try_exclusive()
 
 
-def test_the_holder_of_a_lock_shows_when_it_last_did_something(database: str) -> None:
+def test_a_lock_shows_the_last_activity_of_its_holder(database: str) -> None:
     with open_lock(database, RUN) as lock, open_lock(database, RUN) as other:
         assert lock.try_exclusive()
         before = other.held_by().active

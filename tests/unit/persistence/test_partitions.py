@@ -52,7 +52,7 @@ def bounds(connection: Connection) -> dict[str, str]:
     return {found.name: found.bound.removeprefix("FOR VALUES ") for found in partitions(connection)}
 
 
-def test_what_is_there_stays_where_it_is_and_the_months_to_come_get_their_own(
+def test_existing_rows_stay_in_place_and_future_months_get_partitions(
     postgres_url: str,
 ) -> None:
     with connected(postgres_url) as connection:
@@ -74,7 +74,7 @@ def test_what_is_there_stays_where_it_is_and_the_months_to_come_get_their_own(
         assert (file, rows) == (before, 300), "the rows were copied"
 
 
-def test_a_forecast_goes_into_its_month_and_a_second_one_like_it_nowhere(postgres_url: str) -> None:
+def test_a_forecast_goes_into_its_months_partition_once(postgres_url: str) -> None:
     with connected(postgres_url) as connection:
         store(connection, "2026-11-20", 1)
         partition_ledger(connection, NOW)
@@ -91,7 +91,7 @@ def test_a_forecast_goes_into_its_month_and_a_second_one_like_it_nowhere(postgre
         }
 
 
-def test_months_are_made_ahead_as_time_goes_by_and_none_is_left_out(postgres_url: str) -> None:
+def test_partitions_are_created_ahead_without_gaps(postgres_url: str) -> None:
     with connected(postgres_url) as connection:
         partition_ledger(connection, NOW)
         assert add_partitions(connection, NOW) == []
@@ -102,7 +102,7 @@ def test_months_are_made_ahead_as_time_goes_by_and_none_is_left_out(postgres_url
         assert len(made) == 12
 
 
-def test_a_ledger_of_a_later_bar_is_taken_whole(postgres_url: str) -> None:
+def test_a_ledger_with_future_bars_is_converted_completely(postgres_url: str) -> None:
     """The clock of the machine that stored it was ahead."""
     with connected(postgres_url) as connection:
         store(connection, "2027-01-14", 1)
@@ -110,14 +110,16 @@ def test_a_ledger_of_a_later_bar_is_taken_whole(postgres_url: str) -> None:
         assert next(iter(bounds(connection))) == "kronos_forecasts_before_2027_02"
 
 
-def test_it_is_done_once(postgres_url: str) -> None:
+def test_partitioning_is_done_once(postgres_url: str) -> None:
     with connected(postgres_url) as connection:
         partition_ledger(connection, NOW)
         partition_ledger(connection, datetime(2027, 6, 1))
         assert bounds(connection) == EXPECTED
 
 
-def test_others_may_read_what_they_could_read(postgres_url: str, postgres_server: Postgres) -> None:
+def test_partitioning_keeps_the_read_permissions(
+    postgres_url: str, postgres_server: Postgres
+) -> None:
     database = str(make_url(postgres_url).database)
     with connected(postgres_url):
         pass
@@ -133,7 +135,7 @@ def test_others_may_read_what_they_could_read(postgres_url: str, postgres_server
         postgres_server.execute('DROP ROLE "A reader"')
 
 
-def test_a_view_of_somebodys_is_named_and_nothing_is_changed(postgres_url: str) -> None:
+def test_a_dependent_view_is_named_and_nothing_is_changed(postgres_url: str) -> None:
     with connected(postgres_url) as connection:
         connection.execute(text("CREATE VIEW mine AS SELECT symbol FROM kronos_forecasts"))
     with (
@@ -145,7 +147,7 @@ def test_a_view_of_somebodys_is_named_and_nothing_is_changed(postgres_url: str) 
         assert not is_partitioned(connection)
 
 
-def test_sqlite_is_refused_in_words(sqlite_url: str) -> None:
+def test_partitioning_sqlite_is_refused_with_an_explanation(sqlite_url: str) -> None:
     with (
         pytest.raises(DatabaseError, match="a SQLite file has none"),
         connected(sqlite_url) as connection,
@@ -155,7 +157,7 @@ def test_sqlite_is_refused_in_words(sqlite_url: str) -> None:
         assert add_partitions(connection, NOW) == []
 
 
-def test_the_command_shows_the_partitions_and_the_job_stores_into_them(
+def test_the_command_lists_the_partitions_and_the_job_writes_to_them(
     postgres_url: str, space_url: str, tmp_path: object
 ) -> None:
     settings = {"DATABASE_URL": postgres_url, "KRONOS_SPACE_URL": space_url}

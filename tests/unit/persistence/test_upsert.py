@@ -29,14 +29,14 @@ def stored(url: str) -> dict[str, datetime]:
         return {row.symbol: row.since for row in session.scalars(select(HistoricRange))}
 
 
-def test_an_upsert_inserts_new_rows_and_overwrites_those_that_are_there(database: str) -> None:
+def test_an_upsert_inserts_new_rows_and_overwrites_existing_ones(database: str) -> None:
     with get_db_session(database) as session:
         assert upsert(session, HistoricRange, [span("SPY", MONDAY)]) == 1
         assert upsert(session, HistoricRange, [span("SPY", TUESDAY), span("QQQ", MONDAY)]) == 2
     assert stored(database) == {"SPY": TUESDAY, "QQQ": MONDAY}
 
 
-def test_a_condition_leaves_other_rows_as_they_are_and_does_not_count_them(database: str) -> None:
+def test_a_conditional_upsert_skips_and_does_not_count_other_rows(database: str) -> None:
     with get_db_session(database) as session:
         upsert(session, HistoricRange, [span("SPY", MONDAY), span("QQQ", TUESDAY)])
         written = upsert(
@@ -49,14 +49,14 @@ def test_a_condition_leaves_other_rows_as_they_are_and_does_not_count_them(datab
     assert stored(database) == {"SPY": TUESDAY, "QQQ": TUESDAY, "IBM": MONDAY}
 
 
-def test_insert_new_never_touches_a_row_that_is_there(database: str) -> None:
+def test_insert_new_never_changes_an_existing_row(database: str) -> None:
     with get_db_session(database) as session:
         assert insert_new(session, HistoricRange, [span("SPY", MONDAY)]) == 1
         assert insert_new(session, HistoricRange, [span("SPY", TUESDAY), span("QQQ", MONDAY)]) == 1
     assert stored(database) == {"SPY": MONDAY, "QQQ": MONDAY}
 
 
-def test_no_rows_are_no_statement(database: str) -> None:
+def test_an_upsert_without_rows_sends_no_statement(database: str) -> None:
     with get_db_session(database) as session:
         assert upsert(session, HistoricRange, []) == insert_new(session, HistoricRange, []) == 0
 
@@ -122,7 +122,7 @@ def all_rows(session: Session, table: type[Base]) -> list[str]:
         {column.name: values_of(column) for column in KronosForecast.__table__.columns}
     )
 )
-def test_postgres_gets_the_same_values_as_from_an_ordinary_insert(
+def test_postgres_stores_the_same_values_as_an_ordinary_insert(
     postgres_url: str, row: dict[str, Any]
 ) -> None:
     with get_db_session(postgres_url) as session:

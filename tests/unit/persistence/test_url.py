@@ -54,7 +54,7 @@ def refusal_of(url: str) -> KronosError | None:
 
 
 @pytest.mark.parametrize("url", WRONG)
-def test_a_wrong_address_is_refused_before_a_server_or_a_file_is_suspected(url: str) -> None:
+def test_a_wrong_address_is_refused_before_any_connection(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         init_db(url)
     said = str(refused.value)
@@ -71,9 +71,7 @@ def test_a_wrong_address_is_refused_before_a_server_or_a_file_is_suspected(url: 
     ),
 )
 @example("sqlite:///", "/" + "x" * 300, "")
-def test_whatever_an_address_holds_there_is_one_line_or_a_database(
-    url: str, text: str, before: str
-) -> None:
+def test_any_address_gives_a_database_or_a_one_line_error(url: str, text: str, before: str) -> None:
     with TemporaryDirectory() as folder, chdir(folder):
         error = refusal_of(url + before + text)
     assert error is None or len(str(error).splitlines()) == 1
@@ -95,7 +93,7 @@ def test_whatever_an_address_holds_there_is_one_line_or_a_database(
         ),
     ],
 )
-def test_a_part_of_an_address_that_is_none_is_refused_by_its_name(
+def test_an_invalid_part_of_an_address_is_refused_by_name(
     name: str, value: str, expected: str
 ) -> None:
     with pytest.raises(ConfigError) as refused:
@@ -111,7 +109,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("given", [some for n in range(1, 6) for some in combinations(PARTS, n)])
-def test_no_part_of_an_address_that_is_given_is_left_out_without_a_word(
+def test_no_given_part_of_an_address_is_ignored_silently(
     given: tuple[str, ...],
 ) -> None:
     complete = "POSTGRES_HOST" in given
@@ -128,7 +126,7 @@ def test_no_part_of_an_address_that_is_given_is_left_out_without_a_word(
 
 
 @pytest.mark.parametrize("option", ["host=b", "port=6543", "user=b", "password=b", "dbname=b"])
-def test_what_an_address_says_twice_is_refused_by_name(option: str) -> None:
+def test_duplicate_parts_of_an_address_are_refused_by_name(option: str) -> None:
     name = option.partition("=")[0]
     with pytest.raises(ConfigError, match=f"the option '{name}' repeats") as refused:
         init_db(f"{NOWHERE}?{option}")
@@ -136,7 +134,7 @@ def test_what_an_address_says_twice_is_refused_by_name(option: str) -> None:
 
 
 @pytest.mark.integration
-def test_the_folder_of_a_socket_is_a_host(postgres_url: str) -> None:
+def test_a_socket_folder_is_accepted_as_host(postgres_url: str) -> None:
     [folder] = parse_qs(urlsplit(postgres_url).query)["host"]
     url = database_url({"POSTGRES_HOST": folder, "POSTGRES_USER": "postgres"})
     with get_db_session(url, create=False) as session:
@@ -161,8 +159,6 @@ def test_the_folder_of_a_socket_is_a_host(postgres_url: str) -> None:
         ("SSL error: certificate verify failed", False),
     ],
 )
-def test_only_of_a_server_that_said_nothing_it_is_asked_whether_it_is_up(
-    said: str, asks: bool
-) -> None:
+def test_only_a_silent_server_is_suspected_to_be_down(said: str, asks: bool) -> None:
     error = unreachable(parsed(NOWHERE, "x"), OperationalError(None, None, Exception(said)))
     assert ("is the server up" in str(error)) == asks

@@ -46,7 +46,7 @@ def sigterm_soon() -> None:
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
-def test_statements_are_answered_as_ever(proxy: DatabaseProxy) -> None:
+def test_statements_work_through_the_wait_callback(proxy: DatabaseProxy) -> None:
     assert ask(proxy) == 42
     with (
         pytest.raises(Exception, match="no_such_table"),
@@ -55,7 +55,7 @@ def test_statements_are_answered_as_ever(proxy: DatabaseProxy) -> None:
         session.execute(text("SELECT * FROM no_such_table"))
 
 
-def test_a_signal_gets_through_while_a_statement_is_not_answered(proxy: DatabaseProxy) -> None:
+def test_a_signal_is_handled_while_a_statement_hangs(proxy: DatabaseProxy) -> None:
     def stall() -> None:
         proxy.stall()
         sigterm_soon()
@@ -67,7 +67,7 @@ def test_a_signal_gets_through_while_a_statement_is_not_answered(proxy: Database
 
 
 @pytest.mark.parametrize("connected", [True, False])
-def test_a_server_that_stalls_counts_as_lost_after_a_while(
+def test_a_stalled_server_counts_as_lost_after_a_time_limit(
     proxy: DatabaseProxy, connected: bool
 ) -> None:
     limits = Timeouts(database_answer=0.3) if connected else Timeouts(database_greeting=0.3)
@@ -80,7 +80,7 @@ def test_a_server_that_stalls_counts_as_lost_after_a_while(
         ask(proxy, proxy.stall)
 
 
-def test_a_signal_that_is_held_back_shortens_the_wait(proxy: DatabaseProxy) -> None:
+def test_a_deferred_signal_shortens_the_wait(proxy: DatabaseProxy) -> None:
 
     def stall() -> None:
         proxy.stall()
@@ -97,7 +97,7 @@ def test_a_signal_that_is_held_back_shortens_the_wait(proxy: DatabaseProxy) -> N
     assert time.monotonic() - began < 5
 
 
-def test_a_lock_can_be_let_go_after_a_signal_cut_short_what_it_asked(proxy: DatabaseProxy) -> None:
+def test_a_lock_can_be_released_after_a_signal_interrupted_its_query(proxy: DatabaseProxy) -> None:
     with open_lock(proxy.url, "run 0/1") as lock:
         assert lock.try_exclusive()
         proxy.stall()

@@ -108,14 +108,14 @@ def forecast(symbol: str = "AAPL", steps: int = 2, **changes: Any) -> Forecast:
         ("CLF27.NYM", "future"), ("WHAT.EVER", "other"),
     ],
 )  # fmt: skip
-def test_the_asset_class_is_read_off_the_ticker(symbol: str, kind: str) -> None:
+def test_the_asset_class_follows_from_the_ticker(symbol: str, kind: str) -> None:
     assert asset_class(symbol) == kind
 
 
 # fitting ----------------------------------------------------------------------------------
 
 
-def test_bands_half_as_wide_as_they_should_be_get_a_factor_of_two() -> None:
+def test_bands_of_half_the_right_width_get_a_factor_of_two() -> None:
     one = fitted(*map(record, EQUITIES))
     assert one.calibration.key == ("mini", "r1", "1d")
     factors = one.calibration.pools["equity", 1]
@@ -128,7 +128,7 @@ def test_bands_half_as_wide_as_they_should_be_get_a_factor_of_two() -> None:
     assert first.coverage == pytest.approx(0.80, abs=0.06)
 
 
-def test_a_class_with_little_record_learns_from_all_of_them_and_a_far_step_from_all_steps() -> None:
+def test_a_class_or_step_with_a_short_record_uses_the_pooled_one() -> None:
     few = record("BTC-USD", sessions=12, width=1.0)
     calibration = fitted(*map(record, EQUITIES), few).calibration
     assert ("crypto", 1) not in calibration.pools
@@ -138,14 +138,14 @@ def test_a_class_with_little_record_learns_from_all_of_them_and_a_far_step_from_
     assert calibration.factors("ETH-USD", 9) == calibration.pools[ALL_CLASSES, 0]
 
 
-def test_a_class_with_a_separate_record_gets_factors_of_its_own() -> None:
+def test_a_class_with_enough_record_gets_separate_factors() -> None:
     crypto = [record(f"C{number}-USD", width=1.0) for number in range(4)]
     pools = fitted(*map(record, EQUITIES), *crypto).calibration.pools
     assert pools["equity", 1].values[EIGHTY] == pytest.approx(2.0, rel=0.2)
     assert pools["crypto", 1].values[EIGHTY] == pytest.approx(1.0, rel=0.2)
 
 
-def test_twenty_nights_are_too_little_and_the_bands_stay_raw() -> None:
+def test_after_twenty_nights_the_bands_are_still_raw() -> None:
     one = fitted(*(record(symbol, sessions=20) for symbol in EQUITIES))
     assert one.calibration.pools == {}
     assert {(outcome.pool, outcome.factor, outcome.coverage) for outcome in one.outcomes} == {
@@ -166,7 +166,7 @@ def test_a_new_revision_of_the_model_begins_with_an_empty_record() -> None:
 # applying ---------------------------------------------------------------------------------
 
 
-def test_a_calibrated_forecast_has_wider_bands_the_same_median_and_the_model_s_own_beside() -> None:
+def test_a_calibrated_forecast_has_wider_bands_the_same_median_and_keeps_the_raw_ones() -> None:
     made = Calibration(key_of(forecast()), {("equity", 0): TWICE}).apply(forecast())
     assert made.calibration == "conformal until 2024-01-05, n=480"
     [bar, _] = made.bars
@@ -186,7 +186,7 @@ def test_a_calibrated_forecast_has_wider_bands_the_same_median_and_the_model_s_o
     )
 
 
-def test_it_is_applied_once_and_never_to_another_model() -> None:
+def test_a_calibration_is_applied_once_and_only_to_its_model() -> None:
     calibration = Calibration(key_of(forecast()), {("equity", 0): TWICE})
     once = calibration.apply(forecast())
     assert calibration.apply(once) == once
@@ -194,7 +194,7 @@ def test_it_is_applied_once_and_never_to_another_model() -> None:
         calibration.apply(forecast(model_revision="r2"))
 
 
-def test_where_one_step_has_no_factor_the_whole_forecast_stays_raw() -> None:
+def test_a_step_without_a_factor_leaves_the_whole_forecast_raw() -> None:
     calibration = Calibration(key_of(forecast()), {("equity", 1): TWICE})
     assert calibration.apply(forecast(steps=1)).calibration != "raw"
     assert calibration.apply(forecast(steps=2)) == forecast(steps=2)
@@ -203,7 +203,7 @@ def test_where_one_step_has_no_factor_the_whole_forecast_stays_raw() -> None:
 # in the database --------------------------------------------------------------------------
 
 
-def test_stored_factors_are_read_back_and_too_little_record_changes_none(
+def test_stored_factors_are_read_and_a_short_record_keeps_them(
     database: str,
 ) -> None:
     calibration = fitted(*map(record, EQUITIES)).calibration
@@ -227,7 +227,7 @@ def test_stored_factors_are_read_back_and_too_little_record_changes_none(
         *(("until", value) for value in ("yesterday", "")),
     ],
 )
-def test_a_damaged_row_is_reported_and_its_pool_left_out(
+def test_a_damaged_row_is_reported_and_its_pool_skipped(
     sqlite_url: str, column: str, value: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = key_of(forecast("AAPL"))
@@ -341,7 +341,7 @@ def night(space_url: str, url: str, symbols: tuple[str, ...], *, horizon: int) -
         return job.summary(job.run())
 
 
-def test_the_job_refits_and_stores_calibrated_bands_which_the_client_gives_too(
+def test_the_job_refits_and_stores_calibrated_bands_that_the_client_also_returns(
     space_url: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     past, key = nano_s_past(space_url)
@@ -433,7 +433,7 @@ def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
 
 
 @pytest.mark.parametrize("mistake", [ZeroDivisionError("oops"), InvalidRequestError("oops")])
-def test_a_mistake_in_the_calibration_is_logged_with_its_traceback_and_the_night_continues(
+def test_a_bug_in_the_calibration_is_logged_with_its_traceback_and_the_night_continues(
     mistake: Exception,
     space_url: str,
     sqlite_url: str,
@@ -490,7 +490,7 @@ def watched(work: Callable[..., Any], url: str, waiting: list[int]) -> Callable[
         "tradingbot.persistence.ledger._columns",
     ],
 )
-def test_no_transaction_waits_for_a_calibration_or_a_scoring_that_computes(
+def test_no_transaction_stays_open_during_calibration_or_scoring(
     name: str,
     space_url: str,
     postgres_url: str,
@@ -534,7 +534,7 @@ STEPS = "tradingbot.jobs.postprocessing"
         ("tradingbot.postprocessing.combined_forecast.Combination.apply", ValueError("a bug")),
     ],
 )
-def test_whatever_fails_in_calibrating_or_combining_costs_no_forecast(
+def test_failures_in_calibrating_or_combining_lose_no_forecast(
     name: str,
     error: Exception,
     space_url: str,
@@ -558,7 +558,7 @@ def test_whatever_fails_in_calibrating_or_combining_costs_no_forecast(
     assert str(error) in told
 
 
-def test_without_a_database_the_client_s_bands_are_raw_and_called_so(
+def test_without_a_database_the_clients_bands_are_raw_and_labelled_raw(
     space_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -592,7 +592,7 @@ def candles_of(past: Past, folder: Path) -> str:
     return f"csv:{folder}"
 
 
-def test_the_command_tells_each_class_and_step_and_stores_the_factors(
+def test_calibrate_prints_each_class_and_step_and_stores_the_factors(
     database: str, tmp_path: Path
 ) -> None:
     past = Past(EQUITIES, sessions=60, horizon=2, width=0.5).store(database)
@@ -627,7 +627,7 @@ def test_the_command_tells_each_class_and_step_and_stores_the_factors(
     assert stored.pools["equity", 2].values[EIGHTY] == second["factor"]
 
 
-def test_the_command_says_where_there_is_too_little_and_that_bands_stay_raw(
+def test_calibrate_says_where_the_record_is_too_short_and_bands_stay_raw(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     past = Past(["AAPL"], sessions=20, horizon=2).store(sqlite_url)
@@ -640,7 +640,7 @@ def test_the_command_says_where_there_is_too_little_and_that_bands_stay_raw(
     assert "raw" in done.stdout.splitlines()[2].split()
 
 
-def test_the_command_takes_the_source_of_the_last_run_and_says_when_it_has_no_candles(
+def test_calibrate_uses_the_source_of_the_last_run_and_reports_missing_candles(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     past = Past(["AAPL"], sessions=20, horizon=2)
@@ -657,7 +657,7 @@ def test_the_command_takes_the_source_of_the_last_run_and_says_when_it_has_no_ca
     assert last == "Learnt nothing: no forecast has a realised close yet"
 
 
-def test_too_little_record_does_not_call_raw_what_has_factors_from_before(
+def test_a_short_record_does_not_label_bands_with_earlier_factors_raw(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     past = Past(["AAPL"], sessions=20, horizon=2).store(sqlite_url)
@@ -681,7 +681,7 @@ def test_a_dry_run_on_an_older_schema_says_in_one_line_what_upgrades_it(database
     assert line.endswith("the next `kronosbot run` upgrades older ones")
 
 
-def test_without_any_forecast_the_command_says_so_and_a_dry_run_makes_no_database(
+def test_without_forecasts_calibrate_says_so_and_a_dry_run_creates_no_database(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     done = calibrate("--database-url", sqlite_url, "--dry-run")
@@ -694,7 +694,9 @@ def test_without_any_forecast_the_command_says_so_and_a_dry_run_makes_no_databas
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_backtest_is_refused_in_one_line(tmp_path: Path, sqlite_url: str) -> None:
+def test_a_file_that_is_not_a_backtest_is_refused_in_one_line(
+    tmp_path: Path, sqlite_url: str
+) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     done = calibrate("--backtest", str(tmp_path / "x.csv"), "--database-url", sqlite_url, "--json")
     assert done.exit_code == 2

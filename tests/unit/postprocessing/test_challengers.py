@@ -75,7 +75,7 @@ def loss(quantiles: Floats) -> float:
 
 
 @pytest.mark.parametrize("model", [hopeless, guessing, plain])
-def test_a_challenger_that_knows_no_more_changes_nothing_that_is_served(model: Model) -> None:
+def test_an_equal_challenger_does_not_change_the_served_forecast(model: Model) -> None:
     course, panel = learnt({"other": model})
     assert course.combine(panel) == pytest.approx(
         alone().combine(champion()), abs=1e-12, nan_ok=True
@@ -87,7 +87,7 @@ def test_a_challenger_that_knows_no_more_changes_nothing_that_is_served(model: M
     assert newest.weights == pytest.approx(alone().newest.weights)
 
 
-def test_a_better_challenger_earns_a_share_and_what_is_served_gains() -> None:
+def test_a_better_challenger_gets_a_weight_and_improves_the_served_forecast() -> None:
     course, panel = learnt_of_a_better_one()
     first = next(number for number, state in enumerate(course.states) if state.rivals)
     assert TRIAL_SESSIONS <= first < 2 * TRIAL_SESSIONS
@@ -99,7 +99,7 @@ def test_a_better_challenger_earns_a_share_and_what_is_served_gains() -> None:
     assert course.newest.weights.sum() == pytest.approx(1)
 
 
-def test_of_several_the_better_one_earns_a_share_and_the_others_do_not() -> None:
+def test_only_the_better_of_several_challengers_gets_a_weight() -> None:
     models = {"hopeless": hopeless, "better": knowing_half, "guessing": guessing}
     course, panel = learnt(models)
     newest = course.newest
@@ -112,7 +112,7 @@ def test_of_several_the_better_one_earns_a_share_and_the_others_do_not() -> None
     assert course.combine(panel) == pytest.approx(only.combine(its_panel), nan_ok=True)
 
 
-def test_learning_night_by_night_is_learning_all_at_once() -> None:
+def test_learning_night_by_night_equals_learning_at_once() -> None:
     panel, start = with_models({"hopeless": hopeless, "better": knowing_half})
     at_once = replay(panel, start).newest
     middle = np.unique(panel.target)[150]
@@ -121,7 +121,7 @@ def test_learning_night_by_night_is_learning_all_at_once() -> None:
     assert state == at_once
 
 
-def test_a_challenger_that_sleeps_is_left_out_and_the_others_share_its_weight() -> None:
+def test_the_weight_of_an_absent_challenger_goes_to_the_others() -> None:
     course, panel = learnt_of_a_better_one()
     asleep = panel.experts.copy()
     asleep[::2, -1] = np.nan
@@ -133,7 +133,7 @@ def test_a_challenger_that_sleeps_is_left_out_and_the_others_share_its_weight() 
     assert weights[::2, :-1] == pytest.approx(others)
 
 
-def test_a_challenger_that_was_asleep_on_half_of_the_sessions_is_judged_by_the_others() -> None:
+def test_a_challenger_absent_half_of_the_time_is_judged_on_its_own_sessions() -> None:
     said = WAVES.panel(knowing_half).model.copy()
     sessions = np.unique(champion().target)
     said[np.isin(champion().target, sessions[1::2])] = np.nan
@@ -143,7 +143,7 @@ def test_a_challenger_that_was_asleep_on_half_of_the_sessions_is_judged_by_the_o
     assert [one.name for one in course.newest.rivals] == ["better"]
 
 
-def test_a_removed_challenger_is_forgotten_and_the_other_weights_keep_their_proportions() -> None:
+def test_removing_a_challenger_keeps_the_proportions_of_other_weights() -> None:
     course, _ = learnt({"better": knowing_half, "hopeless": hopeless})
     before = course.newest
     after = before.with_challengers(["hopeless"])
@@ -214,7 +214,7 @@ def learnt_of_ledger(tmp_path_factory: pytest.TempPathFactory) -> Combination:
     return of_ledger(url)
 
 
-def test_the_ledger_s_challengers_are_tried_and_what_is_known_of_them_is_stored(
+def test_challengers_in_the_ledger_are_evaluated_and_their_state_stored(
     ledger: str,
 ) -> None:
     middle = of_ledger(ledger, until=LAST - timedelta(days=100))
@@ -240,7 +240,7 @@ def test_the_ledger_s_challengers_are_tried_and_what_is_known_of_them_is_stored(
     assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_a_challenger_has_no_challengers_and_a_forgotten_one_is_none(ledger: str) -> None:
+def test_a_challenger_has_no_challengers_and_a_removed_one_is_dropped(ledger: str) -> None:
     sessions = partial(get_db_session, ledger)
     assert rivals_of(sessions, KEY, LAST) == ["me/right"]
     assert rivals_of(sessions, ("me/right", KEY[1], "1d"), LAST) == []
@@ -259,7 +259,7 @@ def test_a_challenger_has_no_challengers_and_a_forgotten_one_is_none(ledger: str
     ],
     ids=range(5),
 )
-def test_damaged_challengers_are_reported_and_all_is_learnt_again(
+def test_damaged_challenger_rows_are_reported_and_learnt_again(
     database: str,
     learnt_of_ledger: Combination,
     damage: object,

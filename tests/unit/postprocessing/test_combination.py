@@ -62,7 +62,7 @@ def learnt(panel: Panel) -> State:
     return replay(panel, untaught(panel.experts.shape[1])).newest
 
 
-def test_without_a_record_all_weigh_the_same_and_nothing_of_the_median_is_kept() -> None:
+def test_without_a_record_weights_are_equal_and_the_median_is_ignored() -> None:
     panel = market(1, hint=0.9)
     state = untaught(2)
     assert state.weights.tolist() == [1 / 3] * 3
@@ -71,7 +71,7 @@ def test_without_a_record_all_weigh_the_same_and_nothing_of_the_median_is_kept()
     assert combined == pytest.approx(0.02 * NORMAL * (2 + 1 + 0.5) / 3)
 
 
-def test_the_weight_goes_to_the_expert_that_is_right() -> None:
+def test_the_weight_moves_to_the_correct_expert() -> None:
     state = learnt(market(400, widths=(2.0, 1.0, 2.5)))
     assert state.weights.argmax() == 1
     assert state.sessions == 400
@@ -84,7 +84,7 @@ def test_the_combination_is_hardly_worse_than_its_best_member_known_afterwards()
     assert crps(combined, panel.actual) < 1.01 * best
 
 
-def test_a_hopeless_model_is_forgotten() -> None:
+def test_a_hopeless_model_loses_its_weight() -> None:
     panel = market(400, widths=(0.25, 1.0, 1.0))
     panel = replace(panel, model=panel.model + panel.scale[:, None])
     combined = replay(panel, untaught(2)).combine(panel)
@@ -94,7 +94,7 @@ def test_a_hopeless_model_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize(("hint", "least", "most"), [(0.0, 0.0, 0.3), (0.5, 0.5, 1.0)])
-def test_of_the_median_so_much_is_kept_as_it_has_agreed(
+def test_the_median_is_shrunk_by_its_agreement_with_outcomes(
     hint: float, least: float, most: float
 ) -> None:
     panel = market(200, hint=hint)
@@ -103,11 +103,11 @@ def test_of_the_median_so_much_is_kept_as_it_has_agreed(
     assert least <= learnt(panel).kept <= most
 
 
-def test_a_median_that_points_the_wrong_way_is_not_turned_around() -> None:
+def test_a_median_with_the_wrong_sign_is_not_reversed() -> None:
     assert learnt(market(200, hint=-0.5)).kept == 0
 
 
-def test_an_expert_that_sleeps_leaves_its_weight_to_the_others() -> None:
+def test_an_absent_experts_weight_goes_to_the_others() -> None:
     panel = market(1)
     asleep = panel.experts.copy()
     asleep[:, 1] = np.nan
@@ -116,7 +116,7 @@ def test_an_expert_that_sleeps_leaves_its_weight_to_the_others() -> None:
     assert combined[0] == pytest.approx(0.02 * NORMAL * (2 + 1) / 2)
 
 
-def test_an_expert_that_always_sleeps_never_gains_and_changes_nothing() -> None:
+def test_an_always_absent_expert_changes_nothing() -> None:
     panel = market(60)
     asleep = np.full_like(panel.experts[:, :1], np.nan)
     wider = replace(panel, experts=np.concatenate([panel.experts, asleep], axis=1))
@@ -126,13 +126,13 @@ def test_an_expert_that_always_sleeps_never_gains_and_changes_nothing() -> None:
     assert same.combine(wider) == pytest.approx(course.combine(panel))
 
 
-def test_where_all_sleep_there_is_no_quantile() -> None:
+def test_without_any_expert_there_is_no_quantile() -> None:
     nothing = np.full((1, 19), np.nan)
     assert np.isnan(combine(untaught(1), nothing, nothing[:, None])).all()
 
 
 @pytest.mark.parametrize("step", [1, 3])
-def test_nothing_looks_ahead(step: int) -> None:
+def test_the_combination_does_not_look_ahead(step: int) -> None:
     panel = market(40, step=step)
     poisoned = replace(panel, actual=panel.actual.copy())
     last = np.unique(panel.target)[25]
@@ -145,7 +145,7 @@ def test_nothing_looks_ahead(step: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(0, 60), max_size=4), seed=st.integers(0, 5))
-def test_night_by_night_teaches_what_all_at_once_does(cuts: list[int], seed: int) -> None:
+def test_learning_in_nights_equals_learning_at_once(cuts: list[int], seed: int) -> None:
     panel = market(60, 3, step=2, seed=seed)
     whole = learnt(panel)
     state = untaught(2)
@@ -173,7 +173,7 @@ def test_the_order_of_the_rows_does_not_matter(seed: int) -> None:
     factor=st.floats(1e-3, 1e3),
     widths=st.tuples(*[st.floats(0.1, 10.0)] * 3),
 )
-def test_weights_are_shares_and_do_not_depend_on_how_much_the_market_moves(
+def test_weights_sum_to_one_and_do_not_depend_on_volatility(
     factor: float, widths: tuple[float, ...]
 ) -> None:
     panel = market(20, 3, widths=widths)
@@ -205,7 +205,7 @@ def test_one_forecast_after_a_halt_of_its_ticker_does_not_outweigh_all_the_other
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["scale", "actual", "model"])
-def test_a_forecast_that_has_no_number_teaches_nothing(name: str, broken: float) -> None:
+def test_a_forecast_without_numbers_does_not_change_the_weights(name: str, broken: float) -> None:
     panel = market(60)
     values = getattr(panel, name).copy()
     values[100, ...] = broken
@@ -213,7 +213,7 @@ def test_a_forecast_that_has_no_number_teaches_nothing(name: str, broken: float)
     assert learnt(replace(panel, **{name: values})) == learnt(panel[others])
 
 
-def test_where_the_others_sleep_a_model_that_has_lost_all_its_weight_speaks_alone() -> None:
+def test_a_model_without_weight_is_used_when_the_others_are_absent() -> None:
     panel = market(1)
     state = State(gains=(-2000.0, 0.0, 0.0))
     combined = combine(state, panel.model, np.full_like(panel.experts, np.nan))

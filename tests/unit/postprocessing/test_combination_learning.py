@@ -126,7 +126,7 @@ def bars(symbol: str = "AAPL") -> pd.DataFrame:
     return frame.drop(columns=["symbol", "interval"])
 
 
-def test_a_pool_for_each_class_and_step_and_one_for_all_classes(known: Combination) -> None:
+def test_there_is_a_pool_for_each_class_and_step_and_for_all_classes(known: Combination) -> None:
     assert set(known.pools) == {
         (kind, step) for kind in ("equity", "crypto", ALL_CLASSES) for step in (1, 2)
     }
@@ -134,7 +134,7 @@ def test_a_pool_for_each_class_and_step_and_one_for_all_classes(known: Combinati
     assert sessions == {43, 42}  # targets before the newest bar, one and two steps ahead
 
 
-def test_the_weight_leaves_a_model_whose_bands_are_half_as_wide_as_they_should_be(
+def test_a_model_with_too_narrow_bands_loses_weight(
     known: Combination,
 ) -> None:
     assert known.pools["equity", 1].weights[0] < 0.24
@@ -144,7 +144,7 @@ def test_the_weight_leaves_a_model_whose_bands_are_half_as_wide_as_they_should_b
 @pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(nights=st.lists(st.integers(0, 60), max_size=3))
-def test_night_by_night_with_missed_and_repeated_ones_ends_where_one_pass_does(
+def test_missed_and_repeated_nights_give_the_same_state_as_one_pass(
     learnt: Learn, known: Combination, nights: list[int]
 ) -> None:
     combination = None
@@ -161,23 +161,23 @@ def test_night_by_night_with_missed_and_repeated_ones_ends_where_one_pass_does(
         )  # fmt: skip
 
 
-def test_a_clock_that_goes_back_changes_nothing(learnt: Learn, known: Combination) -> None:
+def test_a_clock_set_back_changes_nothing(learnt: Learn, known: Combination) -> None:
     assert learnt(known, before=LAST - timedelta(days=30)) == known
 
 
-def test_no_session_of_the_newest_bar_or_later_counts(learnt: Learn) -> None:
+def test_sessions_from_the_newest_bar_on_are_not_learnt(learnt: Learn) -> None:
     before = LAST - timedelta(days=20)
     states = learnt(before=before).pools.values()
     assert all(state.until < np.datetime64(before, "s") for state in states)
     assert learnt(before=before) == learnt(before=before, later_prices=0.5)
 
 
-def test_a_ticker_without_candles_is_left_out_and_the_others_teach(learnt: Learn) -> None:
+def test_a_ticker_without_candles_is_skipped_alone(learnt: Learn) -> None:
     pools = learnt(without=["BTC-USD"]).pools
     assert set(pools) == {(kind, step) for kind in ("equity", ALL_CLASSES) for step in (1, 2)}
 
 
-def test_what_is_stored_is_read_and_a_new_revision_starts_from_its_family(
+def test_stored_weights_are_read_and_a_new_revision_starts_from_its_family(
     tmp_path: Path, known: Combination
 ) -> None:
     with get_db_session(f"sqlite:///{tmp_path / 'k.db'}") as session:
@@ -198,7 +198,7 @@ def test_what_is_stored_is_read_and_a_new_revision_starts_from_its_family(
         assert newer.pools[pool].weights == pytest.approx(state.weights)
 
 
-def test_a_combined_forecast_keeps_the_model_s_view_beside_what_is_served(
+def test_a_combined_forecast_keeps_the_models_own_quantiles(
     known: Combination,
 ) -> None:
     made = forecast()
@@ -237,7 +237,7 @@ def test_a_combined_forecast_keeps_the_model_s_view_beside_what_is_served(
     ],
     ids=["20 bars", "later state", "nothing known", "little record", "flat", "not anchored"],
 )  # fmt: skip
-def test_where_it_cannot_be_combined_a_forecast_stays_as_it_was(
+def test_a_forecast_that_cannot_be_combined_is_unchanged(
     known: Combination, changed: Callable[..., Any]
 ) -> None:
     combination, made, candles = changed(known, forecast())
@@ -248,12 +248,12 @@ def _short(known: Combination) -> Combination:
     return Combination(KEY, {pool: replace(one, sessions=29) for pool, one in known.pools.items()})
 
 
-def test_another_model_s_combination_is_refused(known: Combination) -> None:
+def test_the_combination_of_another_model_is_refused(known: Combination) -> None:
     with pytest.raises(ValueError, match="cannot take the combination"):
         known.apply(replace(forecast(), model_name="other"), bars())
 
 
-def test_a_ticker_with_few_bars_and_closes_alone_leaves_the_range_walk_out(
+def test_a_ticker_with_few_bars_or_only_closes_has_no_range_walk(
     known: Combination,
 ) -> None:
     served = known.apply(forecast(), bars()[["close"]].tail(45))
@@ -262,7 +262,7 @@ def test_a_ticker_with_few_bars_and_closes_alone_leaves_the_range_walk_out(
     assert sum(served.shares.values()) == pytest.approx(1)
 
 
-def test_both_tables_keep_what_was_served_and_the_ledger_what_kronos_said(
+def test_both_tables_have_the_served_quantiles_and_the_ledger_also_the_raw_ones(
     database: str, known: Combination
 ) -> None:
     served = known.apply(replace(forecast("AAPL"), bars_hash="h"), bars())
@@ -284,7 +284,7 @@ def test_both_tables_keep_what_was_served_and_the_ledger_what_kronos_said(
     assert read.uncombined().bars == forecast().bars
 
 
-def test_calibrating_learns_the_shares_of_the_ledger_from_nothing(
+def test_calibrate_learns_the_weights_from_the_whole_ledger(
     database: str, known: Combination, tmp_path: Path
 ) -> None:
     for symbol in PAST.symbols:
@@ -306,9 +306,7 @@ def test_calibrating_learns_the_shares_of_the_ledger_from_nothing(
     assert (first["sessions"], first["served"]) == (known.pools["*", 1].sessions, True)
 
 
-def test_a_model_whose_paths_are_not_anchored_has_no_shares(
-    sqlite_url: str, tmp_path: Path
-) -> None:
+def test_a_model_without_anchored_paths_has_no_weights(sqlite_url: str, tmp_path: Path) -> None:
     replace(PAST, symbols=("AAPL",), revision="r1").store(sqlite_url)
     bars("AAPL").to_csv(tmp_path / "AAPL.csv", index_label="date")
     found = recalibrate(sqlite_url, Settings(), source=f"csv:{tmp_path}", record=None, dry_run=True)
@@ -318,7 +316,7 @@ def test_a_model_whose_paths_are_not_anchored_has_no_shares(
 @given(
     parts=st.lists(st.floats(0, 1), min_size=4, max_size=4).filter(lambda parts: sum(parts) > 0.1)
 )
-def test_the_shares_in_words_add_up_to_a_hundred_the_largest_first(parts: list[float]) -> None:
+def test_weights_in_words_add_up_to_100_with_the_largest_first(parts: list[float]) -> None:
     shares = {name: part / sum(parts) for name, part in zip(FORECASTERS, parts, strict=True)}
     said = describe_shares(shares).split(", ")
     percents = [int(part.split(" % ")[0]) for part in said]
@@ -328,12 +326,12 @@ def test_the_shares_in_words_add_up_to_a_hundred_the_largest_first(parts: list[f
     assert abs(kronos - 100 * shares["kronos"]) < 1
 
 
-def test_equal_shares_are_called_so_in_words() -> None:
+def test_equal_weights_are_described_as_equal() -> None:
     thirds = {"kronos": 0.334, "random walk": 0.333, "ewma walk": 0.2, "range walk": 0.133}
     assert describe_shares(thirds) == "34 % Kronos, 33 % volatility model, 33 % random walk"
 
 
-def test_a_shard_learns_no_session_before_the_candles_of_the_others_are_there(
+def test_a_shard_learns_a_session_only_when_all_candles_are_available(
     sqlite_url: str,
 ) -> None:
     """Else their outcomes would be lost, and their own forecasts could not be combined."""
@@ -353,7 +351,7 @@ def test_a_shard_learns_no_session_before_the_candles_of_the_others_are_there(
     assert served["BTC-USD"].calibration.startswith("combined until 2024-05-14, n=")
 
 
-def test_a_night_learns_what_a_recomputation_from_longer_candles_does(sqlite_url: str) -> None:
+def test_a_night_learns_the_same_as_a_recomputation_from_longer_candles(sqlite_url: str) -> None:
     past = replace(PAST, sessions=8, bars=590)
     past.store(sqlite_url)
     sessions = partial(get_db_session, sqlite_url)
@@ -386,9 +384,7 @@ def test_a_night_learns_what_a_recomputation_from_longer_candles_does(sqlite_url
         (["2024-05-13"] * 2 + ["2024-05-14"] * 6, "2024-05-14"),
     ],
 )
-def test_a_few_tickers_that_fail_do_not_keep_the_others_from_teaching(
-    lagging: list[str], first: str
-) -> None:
+def test_a_few_failed_tickers_do_not_delay_learning(lagging: list[str], first: str) -> None:
     newest = ["2024-05-15"] * (20 - len(lagging)) + lagging
     found = first_without_candles([datetime.fromisoformat(day) for day in newest])
     assert found == datetime.fromisoformat(first)
@@ -433,7 +429,7 @@ def as_text(column: str, value: str) -> Callable[[Session], Any]:
     ],
     ids=range(17),
 )
-def test_a_damaged_row_is_reported_and_not_used_and_the_night_learns_all_again(
+def test_a_damaged_row_is_reported_and_the_night_learns_everything_again(
     sqlite_url: str,
     known: Combination,
     damage: Callable[[Session], Any],
@@ -458,7 +454,7 @@ def test_a_damaged_row_is_reported_and_not_used_and_the_night_learns_all_again(
     assert read.pools.keys() == known.pools.keys()
 
 
-def test_anchored_revisions_and_others_are_two_families(
+def test_anchored_and_unanchored_revisions_are_separate_families(
     sqlite_url: str, known: Combination
 ) -> None:
     with get_db_session(sqlite_url) as session:
@@ -469,7 +465,7 @@ def test_anchored_revisions_and_others_are_two_families(
         assert newest_of_family(session, (KEY[0], "r2+anchored", "1d")) is not None
 
 
-def test_without_the_table_of_combinations_what_is_calibrated_stays_so(
+def test_without_the_combination_table_forecasts_stay_calibrated(
     sqlite_url: str, known: Combination
 ) -> None:
     """As in a database that an older version left, until the next run of the job upgrades it."""
@@ -481,7 +477,7 @@ def test_without_the_table_of_combinations_what_is_calibrated_stays_so(
     assert served.calibration == "conformal until 2024-05-14, n=480"
 
 
-def test_a_pool_without_forecasts_any_more_does_not_make_each_night_read_all_of_them(
+def test_a_pool_without_forecasts_does_not_force_full_reads(
     known: Combination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a horizon that was longer once, or the last ticker of a class."""

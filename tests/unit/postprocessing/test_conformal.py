@@ -33,14 +33,14 @@ def made_up(
     return np.repeat(SESSIONS[: len(truth)], tickers), quantiles, np.exp(moves)
 
 
-def test_a_score_is_how_many_half_widths_an_outcome_lies_from_the_median() -> None:
+def test_a_conformity_score_is_the_distance_from_the_median_in_half_widths() -> None:
     """Normal bands, twice as wide above the median as below; the 80 % band ends at the z 1.2816."""
     quantiles = np.tile(np.exp(0.01 * Z * np.where(Z > 0, 2, 1)), (3, 1))
     found = scores(quantiles, np.exp([2 * 0.025631, -0.5 * 0.012816, 0.0]))[:, EIGHTY]
     assert found.tolist() == pytest.approx([2.0, 0.5, 0.0], rel=1e-4)
 
 
-def test_a_few_paths_tell_a_spread_and_their_single_quantiles_are_smoothed() -> None:
+def test_quantiles_of_few_paths_are_smoothed_by_their_common_spread() -> None:
     """An upper half whose every half-width is 0.02: its mean is kept, its shape is normal."""
     quantiles = np.exp(np.where(Z > 0, 0.02, 0.01 * Z))[None]
     smooth = np.log(widened(quantiles, np.ones(9))[0])
@@ -49,7 +49,7 @@ def test_a_few_paths_tell_a_spread_and_their_single_quantiles_are_smoothed() -> 
     assert smooth[:10] == pytest.approx(0.01 * Z[:10])
 
 
-def test_a_band_without_width_is_missed_unless_the_outcome_is_its_median() -> None:
+def test_a_zero_width_band_covers_only_its_median() -> None:
     assert scores(np.ones((2, 19)), np.array([1.01, 1.0]))[:, 0].tolist() == [np.inf, 0.0]
 
 
@@ -58,14 +58,14 @@ def test_widening_moves_both_halves_and_leaves_the_median() -> None:
     assert wide[0] == pytest.approx(np.exp(2 * Z))
 
 
-def test_bands_lie_in_one_another_whatever_the_factors() -> None:
+def test_bands_are_nested_for_any_factors() -> None:
     factors = np.array([3.0, 0.2, 2.0, 1.0, 0.5, 0.4, 0.3, 0.2, 0.1])
     wide = widened(np.exp(Z)[None], factors)
     assert (np.diff(wide) >= 0).all()
     assert wide[0, 9] == pytest.approx(1.0)
 
 
-def test_bands_that_are_too_narrow_come_to_hold_what_they_promise() -> None:
+def test_too_narrow_bands_reach_their_nominal_coverage() -> None:
     """The claim: 77 to 83 % of the outcomes that come after what was learnt lie in the band."""
     targets, quantiles, actual = made_up(width=0.5, truth=np.ones(250))
     raw = (scores(quantiles, actual) <= 1).mean(axis=0)
@@ -84,7 +84,7 @@ def test_bands_that_are_too_narrow_come_to_hold_what_they_promise() -> None:
     assert pinball(calibrated, actual[known]) < pinball(quantiles[known], actual[known])
 
 
-def test_bands_that_are_too_wide_are_narrowed() -> None:
+def test_too_wide_bands_are_narrowed() -> None:
     targets, quantiles, actual = made_up(width=2.0, truth=np.ones(250))
     found = track(targets, scores(quantiles, actual))
     assert found is not None
@@ -102,7 +102,7 @@ def test_it_follows_a_market_that_doubles_its_volatility_within_forty_sessions()
     assert held[10 * 240 :].mean() == pytest.approx(0.80, abs=0.03)
 
 
-def test_what_comes_later_changes_no_factor_of_before() -> None:
+def test_later_outcomes_change_no_earlier_factor() -> None:
     targets, quantiles, actual = made_up(width=0.5, truth=np.ones(120))
     poisoned = np.where(targets >= SESSIONS[80], 1e6, actual)
     honest, other = (
@@ -136,7 +136,7 @@ def test_too_little_record_gives_no_factors(sessions: int, tickers: int) -> None
     assert track(targets, scores(quantiles, actual)) is None
 
 
-def test_just_enough_record_starts_with_the_corrected_quantile_of_its_scores() -> None:
+def test_the_shortest_sufficient_record_starts_with_the_corrected_quantile_of_its_scores() -> None:
     """Of 100 scores the 81st: the next outcome is held with a chance of 81 of 101 at least."""
     targets = np.repeat(SESSIONS[:50], 2)
     pool = np.tile(np.random.default_rng(2).permutation(100)[:, None] + 1.0, (1, 9)) / 10
@@ -145,14 +145,14 @@ def test_just_enough_record_starts_with_the_corrected_quantile_of_its_scores() -
     assert found.factors[0, EIGHTY] == pytest.approx(8.1)
 
 
-def test_no_factor_grows_beyond_bounds_where_the_model_gives_no_width() -> None:
+def test_factors_are_bounded_if_the_model_gives_no_width() -> None:
     targets, _, actual = made_up(1.0, np.ones(60))
     found = track(targets, scores(np.ones((len(targets), 19)), actual))
     assert found is not None
     assert found.factors.max() == pytest.approx(20.0)
 
 
-def test_the_chance_above_a_price_is_read_off_between_the_quantiles() -> None:
+def test_the_probability_above_a_price_is_interpolated_between_quantiles() -> None:
     quantiles = {level: 100 * level for level in QUANTILE_LEVELS}
     assert prob_above(quantiles, 30.0) == pytest.approx(0.7)
     assert prob_above(quantiles, 32.5) == pytest.approx(0.675)

@@ -74,7 +74,7 @@ def test_the_paths_have_the_served_quantiles_and_keep_their_ranks(
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 999), factor=st.floats(0.2, 5.0), shift=st.floats(-0.05, 0.05))
-def test_a_moved_bar_is_a_candle_that_keeps_its_gap_and_volume(
+def test_a_shifted_bar_is_a_valid_candle_with_the_same_gap_and_volume(
     seed: int, factor: float, shift: float
 ) -> None:
     moves = 0.02 * np.random.default_rng(seed).standard_normal((20, 3))
@@ -103,7 +103,7 @@ def test_wicks_grow_with_the_band_up_to_twice() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.0, 1.4])
-def test_moved_paths_touch_levels_as_those_of_a_market_of_that_volatility(factor: float) -> None:
+def test_rescaled_paths_touch_levels_like_a_market_of_that_volatility(factor: float) -> None:
     """The model's walk has too little or too much volatility, and the served bands are right."""
     said, true = (brownian_bars(sigma=0.02 * scale, seed=1) for scale in (1.0, factor))
     forecast = of_paths(np.log(said[..., 3] / LAST), factor=factor, shift=0.0)
@@ -129,7 +129,7 @@ def brownian_bars(*, sigma: float, seed: int, count: int = 2000, steps: int = 5)
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 999), kinds=st.integers(1, 12), factor=st.floats(0.3, 3.0))
-def test_closes_that_are_the_same_come_apart_on_the_served_quantiles(
+def test_equal_closes_are_spread_over_the_served_quantiles(
     seed: int, kinds: int, factor: float
 ) -> None:
     """A small model draws the same first bar again and again."""
@@ -153,7 +153,7 @@ def test_closes_that_are_the_same_come_apart_on_the_served_quantiles(
         assert (np.diff(placed[np.argsort(later, kind="stable")]) >= 0).all()
 
 
-def test_closes_above_a_served_quantile_are_as_many_as_it_says() -> None:
+def test_the_share_of_closes_above_a_served_quantile_is_its_level() -> None:
     moves = 0.02 * np.random.default_rng(5).standard_normal((50, 3))
     forecast = with_served_paths(of_paths(moves, factor=1.3, shift=-0.01))
     assert forecast.paths is not None
@@ -165,13 +165,13 @@ def test_closes_above_a_served_quantile_are_as_many_as_it_says() -> None:
         assert up == pytest.approx(prob_above(bar.close_quantiles, LAST), abs=1.5 / 50)
 
 
-def test_paths_without_spread_move_as_one() -> None:
+def test_paths_without_spread_are_shifted_together() -> None:
     moved = with_served_paths(of_paths(np.full((5, 1), 0.01), factor=1.0, shift=0.02))
     assert moved.paths is not None
     assert moved.paths[:, 0, 3] == pytest.approx(LAST * np.exp(0.03))
 
 
-def test_the_model_s_own_paths_stay() -> None:
+def test_the_models_own_paths_are_kept() -> None:
     raw = of_paths(np.zeros((4, 1)), factor=1.0, shift=0.0)
     raw = replace(raw, bars=tuple(bar.raw for bar in raw.bars if bar.raw is not None))
     assert with_served_paths(raw) is raw

@@ -118,7 +118,7 @@ def sessions(panel: Panel) -> np.ndarray:
     return np.unique(panel.as_of)
 
 
-def test_a_hopeless_expert_in_kronos_place_does_no_harm() -> None:
+def test_a_hopeless_model_in_place_of_kronos_does_no_harm() -> None:
     panel = WAVES.panel(hopeless)
     alone, walk = (crps(panel.actual, q).mean() for q in (panel.model, panel.experts[:, RANDOM]))
     assert alone > 1.3 * walk
@@ -155,7 +155,7 @@ def test_after_a_sudden_change_of_volatility_it_keeps_up_with_the_ewma_walk(
 # bad input --------------------------------------------------------------------------------
 
 
-def test_a_ticker_with_forty_bars_takes_part_as_soon_as_its_walks_can() -> None:
+def test_a_ticker_with_forty_bars_joins_as_soon_as_its_walks_exist() -> None:
     young = Market(WAVES.volatility, [*WAVES.candles[:3], WAVES.candles[3].tail(40)])
     panel = young.panel(plain)
     course = replay(panel, untaught(len(EXPERTS)))
@@ -166,7 +166,7 @@ def test_a_ticker_with_forty_bars_takes_part_as_soon_as_its_walks_can() -> None:
     assert course.newest.forecasts == len(panel) - asleep.sum()
 
 
-def test_an_expert_without_quantiles_for_a_night_costs_nothing_but_that_night() -> None:
+def test_missing_quantiles_of_an_expert_affect_only_that_night() -> None:
     panel = WAVES.panel(plain)
     night = panel.as_of == sessions(panel)[200]
     asleep = panel.experts.copy()
@@ -176,7 +176,7 @@ def test_an_expert_without_quantiles_for_a_night_costs_nothing_but_that_night() 
     assert skill(lacking, RANDOM) == pytest.approx(skill(panel, RANDOM), abs=0.001)
 
 
-def test_a_model_without_quantiles_for_a_night_teaches_nothing_of_it() -> None:
+def test_a_night_without_the_models_quantiles_does_not_change_the_weights() -> None:
     panel = WAVES.panel(plain)
     night = panel.as_of == sessions(panel)[200]
     broken = panel.model.copy()
@@ -187,7 +187,7 @@ def test_a_model_without_quantiles_for_a_night_teaches_nothing_of_it() -> None:
 
 
 @pytest.mark.slow
-def test_gaps_in_the_candles_only_take_away_what_lies_in_them() -> None:
+def test_gaps_in_the_candles_remove_only_the_forecasts_in_them() -> None:
     random = np.random.default_rng(1)
     kept = random.random(len(DAYS)) > 0.2
     gaps = Market(WAVES.volatility, [bars[kept] for bars in WAVES.candles])
@@ -196,7 +196,7 @@ def test_gaps_in_the_candles_only_take_away_what_lies_in_them() -> None:
     assert skill(panel, RANDOM) >= -0.01
 
 
-def test_a_split_inside_the_horizon_that_candles_do_not_tell_of_costs_one_session() -> None:
+def test_an_unadjusted_split_inside_the_horizon_affects_one_session() -> None:
     """Ten new shares for an old one, or the reverse: -90 % or times ten for one ticker."""
     panel = WAVES.panel(guessing)
     row = np.flatnonzero(panel.target == sessions(panel)[100])[0]
@@ -213,7 +213,7 @@ def test_a_split_inside_the_horizon_that_candles_do_not_tell_of_costs_one_sessio
     assert crps(truth, told).mean() == pytest.approx(crps(truth, honest).mean(), rel=0.002)
 
 
-def test_a_clock_that_goes_back_discards_nothing_and_learns_nothing_twice() -> None:
+def test_a_clock_set_back_loses_nothing_and_learns_nothing_twice() -> None:
     panel = WAVES.panel(plain)
     newest = replay(panel, untaught(len(EXPERTS))).newest
     early = panel[panel.target <= sessions(panel)[100]]

@@ -98,7 +98,7 @@ class Shown(HTMLParser):
 # the record -------------------------------------------------------------------------------
 
 
-def test_bands_that_are_too_narrow_are_seen_in_every_figure(sqlite_url: str) -> None:
+def test_too_narrow_bands_show_in_every_figure(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG", "IBM"], sessions=80, width=0.25).store(sqlite_url)
     figures = compute_figures(record_of(sqlite_url))
     given = figures.charts["reliability"]["given"]
@@ -114,7 +114,7 @@ def test_bands_that_are_too_narrow_are_seen_in_every_figure(sqlite_url: str) -> 
     assert headline(figures).startswith("Worse than a random walk: by ")
 
 
-def test_a_model_as_good_as_a_random_walk_is_said_to_be_no_better(sqlite_url: str) -> None:
+def test_a_model_like_a_random_walk_is_reported_as_no_better(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG"], sessions=80).store(sqlite_url)
     figures = compute_figures(record_of(sqlite_url))
     assert figures.skill is not None
@@ -127,12 +127,12 @@ def test_a_model_as_good_as_a_random_walk_is_said_to_be_no_better(sqlite_url: st
     assert figures.charts["reliability"]["raw"] is None
 
 
-def test_an_interval_never_begins_at_minus_zero() -> None:
+def test_an_interval_never_starts_at_minus_zero() -> None:
     assert interval_text(Estimate(0.01, -0.004, 0.02)) == "0 to 2"
     assert interval_text(Estimate(0.01, -0.006, 0.02)) == "\N{MINUS SIGN}1 to 2"
 
 
-def test_calibrated_bands_are_shown_beside_the_raw_ones(sqlite_url: str) -> None:
+def test_calibrated_bands_are_shown_next_to_the_raw_ones(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG"], sessions=60, width=0.5, calibrated=1.0).store(sqlite_url)
     found = record_of(sqlite_url)
     charts = compute_figures(found).charts
@@ -151,7 +151,7 @@ def test_calibrated_bands_are_shown_beside_the_raw_ones(sqlite_url: str) -> None
 # little or no data ------------------------------------------------------------------------
 
 
-def test_after_the_first_run_there_are_fans_and_no_scores(database: str) -> None:
+def test_after_the_first_run_there_are_charts_but_no_scores(database: str) -> None:
     Past(["AAPL", "GOOG"], sessions=1).store(database)
     found = shown(database)
     assert found.said["headline"].startswith("No record yet: none of these forecasts has an")
@@ -167,7 +167,7 @@ def test_after_the_first_run_there_are_fans_and_no_scores(database: str) -> None
     assert "No record yet" not in found.said["record"]
 
 
-def test_too_few_outcomes_are_counted_and_not_shown_as_figures(sqlite_url: str) -> None:
+def test_too_few_outcomes_are_counted_but_give_no_figures(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=6).store(sqlite_url)
     found = shown(sqlite_url)
     # of 6 nights with 5 steps, 5 + 4 + 3 + 2 + 1 have an outcome
@@ -197,7 +197,7 @@ def test_a_figure_that_no_single_step_has_enough_forecasts_for_is_left_out(
     assert "11, too few" in found.said["record"]
 
 
-def test_closes_that_never_move_are_no_measure_and_no_error(
+def test_constant_closes_give_no_figure_and_no_error(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.support.records.VOLATILITY", 0.0)
@@ -217,7 +217,7 @@ def test_without_candles_the_forecast_stands_alone_and_says_so(sqlite_url: str) 
     assert len(ticker["fan"]["days"]) == 5
 
 
-def test_what_cannot_be_reported_says_the_way_out(database: str, tmp_path: Path) -> None:
+def test_a_report_without_data_says_how_to_get_data(database: str, tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match=r"there is no .* yet: `kronosbot run` fills it"):
         record_of(f"sqlite:///{tmp_path / 'nowhere.db'}")
     with pytest.raises(
@@ -237,14 +237,16 @@ def test_what_cannot_be_reported_says_the_way_out(database: str, tmp_path: Path)
         record_of(database)
 
 
-def test_symbols_choose_tickers_and_those_without_a_forecast_are_named(sqlite_url: str) -> None:
+def test_the_symbols_option_selects_tickers_and_names_those_without_a_forecast(
+    sqlite_url: str,
+) -> None:
     Past(["AAPL", "GOOG", "IBM"], sessions=2).store(sqlite_url)
     found = record_of(sqlite_url, "IBM", "XYZ")
     assert [one.symbol for one in found.tickers] == ["IBM"]
     assert "No forecast of XYZ." in found.notes
 
 
-def test_what_is_stale_or_failed_stands_at_the_top(sqlite_url: str) -> None:
+def test_stale_tickers_and_failures_are_at_the_top(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=2).store(sqlite_url)
     with get_db_session(sqlite_url) as session:
         session.execute(
@@ -259,7 +261,7 @@ def test_what_is_stale_or_failed_stands_at_the_top(sqlite_url: str) -> None:
     assert "GLD is not up to date: no forecast." in notes
 
 
-def test_the_facts_say_how_far_the_model_reads_last_closes_off(sqlite_url: str) -> None:
+def test_the_facts_state_how_far_reconstructed_last_closes_are_off(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=5, revision="f4e68697d9d5aed55cef+anchored").store(sqlite_url)
     assert "read" not in shown(sqlite_url).said["facts"]
     with get_db_session(sqlite_url) as session:
@@ -312,7 +314,7 @@ def rows_of(html: str, table: str) -> list[list[str]]:
     return [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in cells if row]
 
 
-def test_the_parts_of_the_served_forecast_stand_side_by_side(database: str) -> None:
+def test_the_parts_of_the_served_forecast_are_compared_side_by_side(database: str) -> None:
     Past(["AAPL"], sessions=40).store(database)
     with get_db_session(database) as session:
         session.add(stored_score("served", 0.01))
@@ -383,7 +385,7 @@ def test_the_shares_of_the_combined_forecast_have_their_table(sqlite_url: str) -
 
 
 @pytest.mark.parametrize("damaged", [[], [1], "all", {"kronos": "much"}, {"kronos": None}, {}])
-def test_shares_that_are_none_are_left_out_of_the_chart(sqlite_url: str, damaged: Any) -> None:
+def test_invalid_weights_are_left_out_of_the_chart(sqlite_url: str, damaged: Any) -> None:
     Past(["AAPL"], sessions=2, revision="r1+anchored").store(sqlite_url)
     with get_db_session(sqlite_url) as session:
         every = update(KronosForecast)
@@ -438,7 +440,7 @@ def test_prices_are_of_today_s_scale_after_a_split(sqlite_url: str) -> None:
         np.testing.assert_allclose(one.quantiles, other.quantiles / 4)
 
 
-def test_earlier_forecasts_stand_at_the_session_they_were_made_for(sqlite_url: str) -> None:
+def test_earlier_forecasts_are_drawn_at_their_target_session(sqlite_url: str) -> None:
     past = Past(["AAPL"], sessions=10).store(sqlite_url)
     [found] = record_of(sqlite_url).tickers
     assert [said.step for said in found.past] == [1, 5]
@@ -451,7 +453,7 @@ def test_earlier_forecasts_stand_at_the_session_they_were_made_for(sqlite_url: s
     assert np.isfinite(five).sum() == 5
 
 
-def test_days_stand_in_the_page_once_whatever_the_number_of_tickers(sqlite_url: str) -> None:
+def test_the_page_contains_dates_once_for_all_tickers(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG", "IBM"], sessions=5).store(sqlite_url)
     data = shown(sqlite_url).data
     assert len(data["calendars"]) == 1
@@ -471,14 +473,14 @@ def test_a_ticker_s_name_cannot_become_part_of_the_page(sqlite_url: str) -> None
 
 
 @pytest.mark.slow
-def test_the_page_names_no_address(sqlite_url: str) -> None:
+def test_the_page_contains_no_web_address(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=2).store(sqlite_url)
     html = render_page(record_of(sqlite_url), packed_plotly())
     assert re.findall(r"\w+://", html) == []
     assert re.findall(r"\b(?:src|href)=\"(?!#)", html) == []
 
 
-def test_plotly_s_script_is_taken_from_beside_the_code_or_from_its_package(
+def test_plotlys_script_comes_from_the_static_folder_or_its_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert not (STATIC / "plotly.min.js.gz").exists()  # only the image contains it
@@ -488,7 +490,7 @@ def test_plotly_s_script_is_taken_from_beside_the_code_or_from_its_package(
     assert packed_plotly() == b"packed"
 
 
-def test_what_the_page_is_made_of_is_installed_with_the_package() -> None:
+def test_the_files_of_the_page_are_installed_with_the_package() -> None:
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["tradingbot"]
     packaged = {file for pattern in patterns for file in PACKAGE.glob(pattern)}

@@ -7,7 +7,7 @@ import pytest
 from tradingbot.reports.writer import replaced_file
 
 
-def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
+def test_writing_through_a_link_keeps_the_link_and_replaces_its_target(tmp_path: Path) -> None:
     (tmp_path / "www").mkdir()
     link = tmp_path / "report.html"
     link.symlink_to(tmp_path / "www" / "index.html")
@@ -18,7 +18,7 @@ def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "www").iterdir()] == ["index.html"]
 
 
-def test_a_report_that_cannot_be_made_leaves_no_file_behind(tmp_path: Path) -> None:
+def test_a_failed_report_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), replaced_file(tmp_path / "report.html"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []

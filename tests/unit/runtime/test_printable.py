@@ -28,7 +28,7 @@ def console_of(stream: io.StringIO) -> SafeConsole:
     return SafeConsole(file=stream, force_terminal=False)
 
 
-def test_no_control_character_of_others_reaches_a_person() -> None:
+def test_no_foreign_control_character_reaches_a_terminal() -> None:
     stream = io.StringIO()
     reporter = ProgressReporter(console_of(stream))
     with reporter:
@@ -47,7 +47,7 @@ def test_no_control_character_of_others_reaches_a_person() -> None:
     assert stream.getvalue().count("end") == 7
 
 
-def test_a_bar_on_a_terminal_shows_none_either() -> None:
+def test_progress_bars_show_no_control_characters() -> None:
     stream = io.StringIO()
     reporter = ProgressReporter(SafeConsole(file=stream, force_terminal=True, width=300))
     with reporter:
@@ -55,7 +55,7 @@ def test_a_bar_on_a_terminal_shows_none_either() -> None:
     assert "\x1b]0" not in stream.getvalue()
 
 
-def test_none_reaches_a_log_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_control_character_reaches_a_json_log(capsys: pytest.CaptureFixture[str]) -> None:
     with JsonProgressReporter() as reporter:
         reporter.say(HOSTILE)
         reporter.warn("x", field=HOSTILE, **{HOSTILE: 1})
@@ -66,7 +66,7 @@ def test_none_reaches_a_log_of_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @given(st.text())
-def test_json_means_the_same_and_acts_on_nothing(text: str) -> None:
+def test_escaped_json_keeps_its_meaning_and_controls_no_terminal(text: str) -> None:
     document = to_json({"a": text})
     assert acts(document) == [c for c in acts(document) if unicodedata.category(c) == "Cf"]
     try:
@@ -77,12 +77,12 @@ def test_json_means_the_same_and_acts_on_nothing(text: str) -> None:
 
 
 @given(st.text())
-def test_what_is_printable_has_only_line_ends(text: str) -> None:
+def test_printable_text_has_no_control_characters_but_line_ends(text: str) -> None:
     assert all(c.isprintable() or c == "\n" for c in printable(text))
     assert len(printable(text)) == len(text)
 
 
-def test_a_library_s_words_are_cut_and_the_ends_stay() -> None:
+def test_long_library_messages_keep_their_beginning_and_end() -> None:
     record = logging.LogRecord("library", 30, "", 0, "begin " + "x" * 10_000 + " end", (), None)
     message = json.loads(JsonFormatter().format(record))["message"]
     assert len(message) <= 500
@@ -90,7 +90,7 @@ def test_a_library_s_words_are_cut_and_the_ends_stay() -> None:
     assert shortened("short") == "short"
 
 
-def test_run_logs_keep_one_short_line_of_what_others_say() -> None:
+def test_run_logs_store_one_short_line_of_foreign_messages() -> None:
     error = DatabaseError(f"database x: {HOSTILE} {'y' * 5000}; is the server up?")
     ending = Ending.by(error)
     summary = RunSummary(ending, tickers={"A": TickerOutcome("failed", failure=error)})

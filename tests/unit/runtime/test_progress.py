@@ -22,7 +22,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-def test_a_step_has_a_line_when_it_starts_and_one_with_its_figures_when_it_ended(
+def test_a_step_has_a_line_at_its_start_and_one_with_figures_at_its_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with JsonProgressReporter() as reporter:
@@ -46,7 +46,7 @@ def test_a_step_has_a_line_when_it_starts_and_one_with_its_figures_when_it_ended
     assert told[0]["time"].endswith("+00:00")
 
 
-def test_whatever_a_library_says_is_a_line_of_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_library_messages_are_json_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
     real = sys.stderr
     with warnings.catch_warnings(action="always"), JsonProgressReporter():
         logging.getLogger("library").warning("two\nlines of %s", "log")
@@ -84,7 +84,7 @@ def test_lines_of_several_threads_do_not_mix(capsys: pytest.CaptureFixture[str])
     assert [line["message"] for line in lines(capsys)] == ["x" * 500] * 200
 
 
-def test_for_a_person_a_step_and_a_warning_are_a_line_each(
+def test_in_text_format_steps_and_warnings_are_one_line_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with ProgressReporter() as reporter:
@@ -120,7 +120,7 @@ def test_the_bar_of_a_terminal_shows_a_note_and_the_time_left() -> None:
         ("auto", {"KRONOS_LOG_FORMAT": "json"}, "text"),
     ],
 )
-def test_the_log_format_is_the_option_s_else_the_environment_s(
+def test_the_log_format_comes_from_the_option_or_else_the_environment(
     given: str | None, environ: dict[str, str], chosen: str
 ) -> None:
     assert log_format(given, environ) == chosen
@@ -155,7 +155,7 @@ def test_json_has_no_nan_nor_infinity() -> None:
     )
 
 
-def test_whatever_a_message_holds_its_line_is_json() -> None:
+def test_any_message_gives_a_valid_json_line() -> None:
     odd = {"half": "a\ud800b", "many": 2**80, "fine": (True, {datetime(2024, 3, 8)}), 0.5: "é"}
     assert json.loads(to_json(odd)) == {
         "half": "a?b", "many": str(2**80), "fine": [True, ["2024-03-08T00:00:00"]], "0.5": "é",

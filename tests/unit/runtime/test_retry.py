@@ -47,20 +47,20 @@ class Server:
         return outcome
 
 
-def test_pauses_double_up_to_the_longest_and_the_answer_comes_back() -> None:
+def test_pauses_double_up_to_a_maximum_and_the_answer_is_returned() -> None:
     server, pauses = Server(*[ConnectionError()] * 5, "full", "done"), list[float]()
     assert retry(server, again=AWAY | FULL, wait=doubling(1, 10), sleep=pauses.append) == "done"
     assert pauses == [1, 2, 4, 8, 10, 10]
 
 
-def test_the_last_answer_is_returned_when_enough_was_tried() -> None:
+def test_after_the_last_attempt_its_answer_is_returned() -> None:
     server = Server("full")
     stop = stop_after_attempt(3)
     assert retry(server, again=FULL, wait=doubling(0, 0), stop=stop) == "full"
     assert server.asked == 3
 
 
-def test_the_last_error_is_raised_as_it_is() -> None:
+def test_the_last_error_is_raised_unchanged() -> None:
     last = ConnectionError("the second")
     server = Server(ConnectionError("the first"), last)
     with pytest.raises(ConnectionError) as caught:
@@ -69,7 +69,7 @@ def test_the_last_error_is_raised_as_it_is() -> None:
     assert caught.value.__cause__ is None
 
 
-def test_what_will_not_pass_is_raised_at_once() -> None:
+def test_a_permanent_error_is_raised_immediately() -> None:
     server = Server(PermissionError("no"))
     with pytest.raises(PermissionError):
         retry(server, again=retry_if_exception_type(TimeoutError), wait=doubling(60, 60))
@@ -96,7 +96,7 @@ def test_an_event_ends_the_wait_with_the_last_outcome(outcome: object) -> None:
     assert server.asked == 1
 
 
-def test_a_signal_gets_through_while_the_next_attempt_is_waited_for() -> None:
+def test_a_signal_is_handled_during_the_wait_for_the_next_attempt() -> None:
     server = Server(ConnectionError())
 
     def kill(seconds: float) -> None:
@@ -125,13 +125,13 @@ def test_a_retry_after_in_seconds_is_read(headers: dict[str, str], seconds: floa
 
 
 @pytest.mark.parametrize("zone", ["GMT", "-0000", "+0200"])
-def test_a_retry_after_that_is_a_date_is_the_time_until_then(zone: str) -> None:
+def test_a_retry_after_date_gives_the_time_until_then(zone: str) -> None:
     then = datetime.now(UTC) + timedelta(hours=3) + timedelta(hours=2) * (zone == "+0200")
     seconds = retry_after({"Retry-After": f"{then:%a, %d %b %Y %H:%M:%S} {zone}"})
     assert 2.9 * 3600 < seconds <= 3 * 3600
 
 
-def test_what_happens_before_each_wait_is_reported() -> None:
+def test_each_failure_is_reported_before_the_wait() -> None:
     told: list[int] = []
 
     def note(state: RetryCallState) -> None:
@@ -142,19 +142,19 @@ def test_what_happens_before_each_wait_is_reported() -> None:
     assert told == [1, 2]
 
 
-def test_a_poll_looks_until_there_is_something() -> None:
+def test_a_poll_repeats_until_there_is_a_result() -> None:
     look = Server(None, None, "here")
     assert poll(look, until=time.monotonic() + 60, wait=wait_fixed(0.001)) == "here"
     assert look.asked == 3
 
 
-def test_a_poll_looks_once_even_if_it_is_too_late() -> None:
+def test_a_poll_checks_once_even_after_the_deadline() -> None:
     look = Server(None)
     assert poll(look, until=time.monotonic(), wait=wait_fixed(60)) is None
     assert look.asked == 1
 
 
-def test_a_pause_ends_with_the_poll_and_what_a_look_raises_gets_through() -> None:
+def test_a_pause_ends_with_the_poll_and_errors_of_a_check_are_raised() -> None:
     looked_at: list[float] = []
     until = time.monotonic() + 0.02
     assert (
@@ -165,7 +165,7 @@ def test_a_pause_ends_with_the_poll_and_what_a_look_raises_gets_through() -> Non
         poll(Server(None, ConnectionError()), until=time.monotonic() + 60, wait=wait_fixed(0.001))
 
 
-def test_pauses_between_looks_grow_up_to_the_longest() -> None:
+def test_pauses_between_checks_grow_to_a_maximum() -> None:
     state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
     pauses = []
     for state.attempt_number in (1, 2, 3, 20, 100_000):
@@ -183,7 +183,7 @@ def awaited(server: Server) -> Callable[[], Awaitable[object]]:
     return ask
 
 
-def test_awaited_work_is_tried_again_by_the_same_rules() -> None:
+def test_asynchronous_work_is_retried_by_the_same_rules() -> None:
     server = Server(ConnectionError(), "full", "done")
     assert (
         asyncio.run(retry_async(awaited(server), again=AWAY | FULL, wait=doubling(0, 0))) == "done"
@@ -195,7 +195,7 @@ def test_awaited_work_is_tried_again_by_the_same_rules() -> None:
     assert caught.value is last
 
 
-def test_what_is_awaited_is_looked_at_once_more_when_the_time_is_over() -> None:
+def test_an_asynchronous_poll_checks_once_more_at_the_deadline() -> None:
     nothing, server = Server(None), Server(None, None, "there")
     until = time.monotonic() + 0.05
     assert asyncio.run(poll_async(awaited(nothing), until=until, wait=wait_fixed(0.02))) is None

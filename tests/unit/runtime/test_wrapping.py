@@ -18,7 +18,7 @@ LONG = (
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_a_message_is_broken_between_its_words_and_nowhere_else(width: int) -> None:
+def test_messages_are_wrapped_only_between_words(width: int) -> None:
     lines = wrapped(f"Error: {LONG}", width).split("\n")
     assert max(map(len, lines)) <= width
     assert " ".join(" ".join(lines).split()) == f"Error: {LONG}"
@@ -32,13 +32,15 @@ def test_no_word_is_lost_or_cut_at_any_width(text: str, width: int) -> None:
         assert len(line) <= width or len(line.split()) == 1 or line in text.split("\n")
 
 
-def test_what_follows_a_label_stays_below_its_text() -> None:
+def test_continuation_lines_are_indented_to_the_labels_text() -> None:
     assert wrapped("Stored   four tickers are there now", 24) == (
         "Stored   four tickers\n         are there now"
     )
 
 
-def test_a_terminal_is_wrapped_for_and_a_file_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_is_wrapped_for_a_terminal_but_not_for_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     for terminal in (True, False):
         out = StringIO()

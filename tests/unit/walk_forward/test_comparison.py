@@ -30,7 +30,7 @@ def compared(files: tuple[Path, Path]) -> Comparison:
     return compare(*files, after=BEFORE)
 
 
-def test_the_better_model_is_surely_ahead_and_the_other_one_behind(
+def test_the_better_model_is_significantly_ahead_in_both_directions(
     files: tuple[Path, Path], compared: Comparison
 ) -> None:
     assert (compared.n, compared.sessions) == (len(SYMBOLS) * 90 * 2, 90)
@@ -45,7 +45,7 @@ def test_the_better_model_is_surely_ahead_and_the_other_one_behind(
     assert 0 < compared.combined.value < compared.gain.value / 2  # the walks compensate for it
 
 
-def test_the_gain_is_that_of_the_quantiles_scores(
+def test_the_gain_is_computed_from_quantile_scores(
     files: tuple[Path, Path], compared: Comparison
 ) -> None:
     sums: list[dict[int, float]] = []
@@ -64,12 +64,12 @@ def test_the_gain_is_that_of_the_quantiles_scores(
     assert compared.gain.value == pytest.approx(whole, rel=1e-6)
 
 
-def test_a_model_gains_nothing_on_itself(files: tuple[Path, Path]) -> None:
+def test_a_model_compared_with_itself_gains_nothing(files: tuple[Path, Path]) -> None:
     same = compare(files[0], files[0], after=BEFORE)
     assert (same.gain.value, same.gain.is_sure, same.combined.value) == (0, False, 0)
 
 
-def test_only_forecasts_made_after_the_day_count(files: tuple[Path, Path]) -> None:
+def test_only_forecasts_after_the_given_day_are_compared(files: tuple[Path, Path]) -> None:
     later = compare(*files, after=DAYS[FIRST + 49])
     assert later.sessions == 40
     with pytest.raises(ConfigError, match="share no forecasts made after"):

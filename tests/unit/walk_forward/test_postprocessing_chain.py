@@ -47,7 +47,7 @@ def walked(path: Path) -> Chain:
     return found
 
 
-def test_each_link_of_the_chain_is_better_than_the_one_before(walked: Chain) -> None:
+def test_each_postprocessing_step_improves_the_forecast(walked: Chain) -> None:
     assert (walked.n, walked.unseen) == (len(SYMBOLS) * 90 * 2, True)
     names = ["raw", "anchored", "calibrated", "combined"]
     assert list(walked.links) == [*names, *FORECASTERS[1:]]
@@ -62,7 +62,7 @@ def test_each_link_of_the_chain_is_better_than_the_one_before(walked: Chain) -> 
         assert link.skill_low <= link.crps_skill <= link.skill_high
 
 
-def test_the_shares_at_the_end_and_the_worst_ticker_are_reported(walked: Chain) -> None:
+def test_final_weights_and_the_worst_ticker_are_reported(walked: Chain) -> None:
     assert list(walked.shares) == list(FORECASTERS)
     assert sum(walked.shares.values()) == pytest.approx(1)
     assert walked.shares["kronos"] == min(walked.shares.values())  # its bands are too narrow
@@ -72,7 +72,7 @@ def test_the_shares_at_the_end_and_the_worst_ticker_are_reported(walked: Chain) 
     assert walked.worst.behind < 0.05
 
 
-def test_no_link_looks_ahead(path: Path) -> None:
+def test_no_postprocessing_step_looks_ahead(path: Path) -> None:
     rows = read_rows(path)
     day = "2022-06-01"
     later = rows["target"] > day
@@ -120,7 +120,7 @@ def write_last(path: Path) -> None:
         file.add([(made, closes)])
 
 
-def test_days_in_training_teach_and_count_only_where_there_are_no_others(path: Path) -> None:
+def test_training_days_are_used_only_if_there_are_no_others(path: Path) -> None:
     rows = read_rows(path)
     early = (rows["step"] > 0) & (rows["as_of"] < "2022-05-02")
     some = chain(rows.assign(in_training=rows["in_training"].mask(early, "yes")))
@@ -132,12 +132,14 @@ def test_days_in_training_teach_and_count_only_where_there_are_no_others(path: P
     assert (every.n, every.unseen) == (len(SYMBOLS) * 90 * 2, False)
 
 
-def test_too_few_forecasts_have_no_chain(tmp_path: Path) -> None:
+def test_too_few_forecasts_give_no_postprocessing_results(tmp_path: Path) -> None:
     write(tmp_path / "few.csv", sessions=4)
     assert chain(read_rows(tmp_path / "few.csv")) is None
 
 
-def test_the_chain_is_shown_and_in_the_document(path: Path, walked: Chain) -> None:
+def test_the_postprocessing_results_are_printed_and_in_the_document(
+    path: Path, walked: Chain
+) -> None:
     evaluation, result = evaluate(path), WalkForwardResult(path)
     said = StringIO()
     show_backtest(result, evaluation, Console(file=said, width=200))
@@ -156,7 +158,7 @@ def test_the_chain_is_shown_and_in_the_document(path: Path, walked: Chain) -> No
     assert document["shares"] == walked.shares
 
 
-def test_calibrating_from_the_file_learns_the_shares_that_its_chain_ends_with(
+def test_calibrating_from_the_file_learns_its_final_weights(
     path: Path, walked: Chain, sqlite_url: str
 ) -> None:
     record = unseen_record(path)
@@ -190,7 +192,7 @@ def test_a_damaged_bar_is_refused(path: Path, tmp_path: Path) -> None:
                 reads(other)
 
 
-def test_a_report_of_the_file_is_of_what_would_have_been_served(path: Path, walked: Chain) -> None:
+def test_a_report_on_the_file_shows_what_would_have_been_served(path: Path, walked: Chain) -> None:
     found = read_backtest(path, ())
     figures = compute_figures(found)
     assert [one.symbol for one in found.tickers] == sorted(SYMBOLS)
@@ -211,7 +213,7 @@ def test_a_report_of_the_file_is_of_what_would_have_been_served(path: Path, walk
     assert "has never run" not in page
 
 
-def test_a_report_of_some_tickers_or_of_an_older_file(path: Path, tmp_path: Path) -> None:
+def test_a_report_works_on_some_tickers_and_on_older_files(path: Path, tmp_path: Path) -> None:
     [only] = read_backtest(path, ("IBM", "XYZ")).tickers
     assert only.symbol == "IBM"
     with pytest.raises(ConfigError, match="has no forecast of XYZ with an outcome"):

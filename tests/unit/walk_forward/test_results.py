@@ -76,7 +76,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "backtest.csv"
 
 
-def test_what_was_written_is_read_in_shares_of_the_last_close(path: Path) -> None:
+def test_written_forecasts_are_read_relative_to_the_last_close(path: Path) -> None:
     write(path, forecast(TUESDAY), forecast(MONDAY))
     [one] = outcomes_of(read_rows(path))
     assert (one.symbol, one.model_name, one.model_revision) == ("AAPL", "some-model", "r1")
@@ -109,7 +109,7 @@ def test_a_session_without_a_bar_has_no_outcome_and_is_not_scored(path: Path) ->
 
 
 @pytest.mark.parametrize("cut", [1, 40, 200, 330])
-def test_what_a_crash_left_unfinished_is_dropped_and_made_again(path: Path, cut: int) -> None:
+def test_a_line_left_incomplete_by_a_crash_is_written_again(path: Path, cut: int) -> None:
     whole = path.with_name("whole.csv")
     write(whole, forecast(MONDAY), forecast(TUESDAY))
     write(path, forecast(MONDAY), forecast(TUESDAY))
@@ -121,7 +121,7 @@ def test_what_a_crash_left_unfinished_is_dropped_and_made_again(path: Path, cut:
 
 
 @pytest.mark.parametrize("kept", [0, 5, 600])
-def test_a_crash_among_the_first_lines_costs_those_alone(path: Path, kept: int) -> None:
+def test_a_crash_in_the_first_lines_loses_only_those(path: Path, kept: int) -> None:
     write(path, forecast(MONDAY))
     whole = path.read_bytes()
     path.write_bytes(whole[:kept])
@@ -130,7 +130,7 @@ def test_a_crash_among_the_first_lines_costs_those_alone(path: Path, kept: int) 
 
 
 @pytest.mark.parametrize("kept", [0, 5, 100])
-def test_closes_that_a_crash_left_unfinished_are_written_again(path: Path, kept: int) -> None:
+def test_closes_left_incomplete_by_a_crash_are_written_again(path: Path, kept: int) -> None:
     write(path, forecast(MONDAY))
     beside = path.with_name("backtest.closes.csv")
     whole = beside.read_bytes()
@@ -139,7 +139,7 @@ def test_closes_that_a_crash_left_unfinished_are_written_again(path: Path, kept:
     assert beside.read_bytes() == whole
 
 
-def test_the_file_holds_forecasts_alone_and_the_closes_are_next_to_it(path: Path) -> None:
+def test_forecasts_and_closes_are_in_separate_files(path: Path) -> None:
     write(path, forecast(MONDAY))
     assert [line.split(",")[4] for line in path.read_text().splitlines()] == ["step", "1", "2"]
     closes = pd.read_csv(path.with_name("backtest.closes.csv"), index_col="as_of", parse_dates=True)
@@ -161,7 +161,7 @@ def test_other_settings_are_refused_with_their_names_and_the_way_out(path: Path)
     assert path.read_bytes() == before
 
 
-def test_candles_that_were_restated_meanwhile_do_not_come_into_the_same_file(path: Path) -> None:
+def test_restated_candles_are_refused_for_an_existing_file(path: Path) -> None:
     write(path, forecast(MONDAY))
     before = path.read_bytes()
     with ResultsFile(path).open_for(SETTINGS) as file:
@@ -179,7 +179,7 @@ def test_candles_that_were_restated_meanwhile_do_not_come_into_the_same_file(pat
         (",".join(COLUMNS) + "\n" + "," * 60 + "\n", "is damaged"),
     ],
 )
-def test_another_file_is_never_written_to(path: Path, content: str, says: str) -> None:
+def test_a_foreign_file_is_never_overwritten(path: Path, content: str, says: str) -> None:
     path.write_text(content)
     with pytest.raises(ConfigError, match=says):
         ResultsFile(path)
@@ -214,9 +214,7 @@ def test_two_backtests_do_not_write_to_one_file(path: Path) -> None:
         ("temperature", "0.5"),
     ],
 )
-def test_a_value_that_no_backtest_writes_is_refused_with_its_line(
-    path: Path, column: str, value: str
-) -> None:
+def test_an_impossible_value_is_refused_with_its_line(path: Path, column: str, value: str) -> None:
     write(path, forecast(MONDAY))
     lines = path.read_text().splitlines()
     values = lines[-1].split(",")
@@ -227,7 +225,7 @@ def test_a_value_that_no_backtest_writes_is_refused_with_its_line(
             reads(path)
 
 
-def test_a_forecast_that_was_made_again_counts_once(path: Path) -> None:
+def test_a_repeated_forecast_counts_once(path: Path) -> None:
     write(path, forecast(MONDAY), forecast(TUESDAY))
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:-4], *lines[-3:]]))  # without MONDAY's first step
@@ -236,7 +234,7 @@ def test_a_forecast_that_was_made_again_counts_once(path: Path) -> None:
     assert training_counts(read_rows(path)) == {"unknown": 4}
 
 
-def test_a_folder_that_is_not_there_is_reported_before_anything_is_done(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no folder .*missing"):
         ResultsFile(tmp_path / "missing" / "backtest.csv").check_place()
     ResultsFile(tmp_path / "backtest.csv").check_place()

@@ -24,7 +24,7 @@ def bars() -> pd.DataFrame:
     return DataService("sample", now=utcnow()).bars("AAPL", since=SINCE)
 
 
-def test_a_future_that_is_poisoned_changes_not_one_byte_of_a_request(bars: pd.DataFrame) -> None:
+def test_changed_future_prices_change_no_byte_of_a_request(bars: pd.DataFrame) -> None:
     some = windows("AAPL", pd.DatetimeIndex(bars.index), PLAN, 30)
     assert len(some) == 30
     for window in some:
@@ -35,7 +35,7 @@ def test_a_future_that_is_poisoned_changes_not_one_byte_of_a_request(bars: pd.Da
         assert request(window, nothing_later, PLAN).body == request(window, bars, PLAN).body
 
 
-def test_the_present_changes_a_request(bars: pd.DataFrame) -> None:
+def test_a_changed_newest_bar_changes_the_request(bars: pd.DataFrame) -> None:
     """So that the test above can fail."""
     window = windows("AAPL", pd.DatetimeIndex(bars.index), PLAN, 1)[0]
     changed = bars.copy()
@@ -43,7 +43,7 @@ def test_the_present_changes_a_request(bars: pd.DataFrame) -> None:
     assert request(window, changed, PLAN).body != request(window, bars, PLAN).body
 
 
-def test_a_request_is_the_job_s_but_for_what_the_plan_says(bars: pd.DataFrame) -> None:
+def test_a_request_equals_the_jobs_except_for_the_plans_settings(bars: pd.DataFrame) -> None:
     window = windows("AAPL", pd.DatetimeIndex(bars.index), PLAN, 1)[0]
     asked = json.loads(request(window, bars, PLAN).body)
     history = bars.loc[: window.as_of].tail(100)
@@ -57,14 +57,14 @@ def test_a_request_is_the_job_s_but_for_what_the_plan_says(bars: pd.DataFrame) -
     assert len(asked["ohlcv"]) == 100
 
 
-def test_volumes_that_begin_later_are_not_known_of_before(bars: pd.DataFrame) -> None:
+def test_volumes_that_start_later_are_unknown_in_earlier_windows(bars: pd.DataFrame) -> None:
     early = bars.copy()
     early.loc[:"2012-12-31", "volume"] = 0.0
     assert "volume" not in seen(early, datetime(2012, 12, 31), 100)
     assert "volume" in seen(early, datetime(2013, 1, 2), 100)
 
 
-def test_the_newest_window_has_its_whole_outcome_and_targets_are_the_calendar_s_sessions(
+def test_the_newest_window_has_a_complete_outcome_and_calendar_targets(
     bars: pd.DataFrame,
 ) -> None:
     days = pd.DatetimeIndex(bars.index)
@@ -79,7 +79,7 @@ def test_the_newest_window_has_its_whole_outcome_and_targets_are_the_calendar_s_
     assert datetime(2013, 2, 25) in windows("AAPL", without_a_bar, PLAN, 1)[0].targets
 
 
-def test_a_short_history_gives_as_many_windows_as_it_can(bars: pd.DataFrame) -> None:
+def test_a_short_history_gives_all_possible_windows(bars: pd.DataFrame) -> None:
     days = pd.DatetimeIndex(bars.index)
     assert len(windows("AAPL", days[:47], PLAN, 100)) == 3  # with 32, 37 and 42 bars before them
     assert len(windows("AAPL", days[:37], PLAN, 100)) == 1
@@ -104,7 +104,7 @@ def test_a_short_history_gives_as_many_windows_as_it_can(bars: pd.DataFrame) -> 
         ("my-own", "SPY", datetime(2024, 6, 3), "unknown"),
     ],
 )
-def test_it_is_known_what_the_models_were_trained_on(
+def test_the_training_data_of_the_models_is_known(
     model: str, symbol: str, day: datetime, answer: str
 ) -> None:
     assert in_training(model, symbol, day) == answer
