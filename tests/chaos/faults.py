@@ -1,7 +1,7 @@
-"""What can go wrong around the job: the kinds of faults, and schedules of them drawn from a seed.
+"""Kinds of faults around the job, and schedules of faults drawn from a seed.
 
-A fault waits for its moment ("the third batch", "the first restart") and then acts on the world,
-or tells the Hub or the Space what to answer instead. `fired` counts how often it did.
+A fault waits for its moment ("the third batch", "the first restart"). Then it acts on the world, or
+changes the answer of the Hub or the Space. `fired` counts how often it did so.
 """
 
 import json
@@ -19,9 +19,9 @@ from tests.support import hub
 from tests.support.hub import Container
 from tradingbot.jobs.sharding import Shard
 
-ATTEMPTS = 4  # of a call to the Hub or the Space: one that fails less often in a row passes
+ATTEMPTS = 4  # calls to the Hub or the Space; fewer consecutive failures are survived
 FOR_EVER = 10**6
-STARTS_IN = 8  # seconds, a Space at most
+STARTS_IN = 8  # maximum seconds until a Space has started
 FAILED_STAGES = ("BUILD_ERROR", "RUNTIME_ERROR", "CONFIG_ERROR", "NO_APP_FILE")
 
 Act = Callable[[World], hub.Fault | None]
@@ -29,24 +29,24 @@ Act = Callable[[World], hub.Fault | None]
 
 @dataclass
 class Fault:
-    """`act` from the `number`-th `moment` on, `times` times in a row."""
+    """Call `act` at the `number`-th occurrence of `moment` and `times` - 1 further ones."""
 
     says: str
     moment: str
     act: Act
     number: int = 1
     times: int = 1
-    passes: bool = False  # a good job survives it: everything is stored, exit code 0
-    takes: float = 0.0  # seconds of the wake, each time
-    wake_timeout: int = 20  # KRONOS_WAKE_TIMEOUT; short where the Space never comes up
-    bad_tickers: tuple[str, ...] = ()  # whose candles are bad from the beginning
-    shard: Shard = WHOLE  # the first run's part
+    passes: bool = False  # the job survives it: everything is stored, exit code 0
+    takes: float = 0.0  # seconds by which each occurrence delays the wake
+    wake_timeout: int = 20  # KRONOS_WAKE_TIMEOUT; short if the Space never starts
+    bad_tickers: tuple[str, ...] = ()  # their candles are bad from the beginning
+    shard: Shard = WHOLE  # the shard of the first run
     kind: str = ""
     fired: int = 0
 
     @property
     def hurries(self) -> bool:
-        """Whether a busy machine may need more time to wake the Space than it has."""
+        """Whether waking the Space may time out on a busy machine."""
         return self.wake_timeout < STARTS_IN
 
     def covers(self, number: int) -> bool:
@@ -55,7 +55,7 @@ class Fault:
 
 @dataclass
 class Draw:
-    """Random choices; `early` shrinks towards 0 when a fault came too late to be seen."""
+    """Random choices; `early` shrinks towards 0 after a fault that happened too late."""
 
     random: Random
     early: float = 1.0
@@ -64,19 +64,19 @@ class Draw:
         return self.random.randint(1, max(1, round(most * self.early)))
 
     def moment(self, **most: int) -> tuple[str, int]:
-        """One of the moments, and which time of it."""
+        """Draw a moment and its occurrence number."""
         name = self.random.choice(list(most))
         return name.replace("_", " "), self.within(most[name])
 
 
 @dataclass
 class Kind:
-    """A row of the summary; of one group a schedule has one fault at most."""
+    """A row of the summary; a schedule has at most one fault of each group."""
 
     name: str
     group: str
     draw: Callable[[Draw], Fault]
-    alone: bool = False  # without other faults
+    alone: bool = False  # not combined with other faults
 
 
 KINDS: dict[str, Kind] = {}
@@ -94,22 +94,22 @@ def kind(
 
 @dataclass
 class Schedule:
-    """What one seed stands for."""
+    """The schedule of one seed."""
 
     seed: int
     attempt: int
     faults: list[Fault]
-    stage_before: str = "PAUSED"  # of the Space; RUNNING: somebody has woken it
-    fresh: bool = False  # an empty database, without the schema
-    force: bool = False  # the run after it computes everything again
+    stage_before: str = "PAUSED"  # stage of the Space; RUNNING: another user has woken it
+    fresh: bool = False  # an empty database without the schema
+    force: bool = False  # the next run uses --force
     shard: Shard = WHOLE  # of the first run
     settings: dict[str, str] = field(default_factory=dict)
 
 
 def draw_schedule(seed: int, attempt: int = 0) -> Schedule:
-    """One to three faults; every kind is the first one of every len(KINDS)-th seed.
+    """Draw one to three faults; each kind is the main fault of every len(KINDS)-th seed.
 
-    A later `attempt` has the same first kind, an earlier moment and other company.
+    A later `attempt` keeps the main kind, and draws an earlier moment and other additional faults.
     """
     random = Random(f"{seed}/{attempt}")
     draw = Draw(random, early=0.6**attempt)
@@ -206,7 +206,7 @@ def _changed(change: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
 
 
 def _with(results: list[Any], **values: Any) -> dict[str, Any]:
-    """The first result's first prediction says something else."""
+    """Change the first prediction of the first result."""
     results[0]["predictions"][0].update(values)
     return {"results": results}
 
@@ -273,7 +273,7 @@ def _never_healthy(draw: Draw) -> Fault:
 
 @kind("Space is slow to be healthy", "start")
 def _slow_start(draw: Draw) -> Fault:
-    count = draw.random.randint(4, 8)  # the old container is asked three times
+    count = draw.random.randint(4, 8)  # the job requests /health of the old container three times
     says = f"/health answers 503 {times(count)}"
     return Fault(says, "health", lambda world: 503, times=count, passes=True)
 
@@ -319,15 +319,15 @@ TROUBLE: dict[str, tuple[hub.Fault, ...]] = {
     "drips": ("drip",),
     "does not end": ("endless",),
 }
-HUB_SECONDS = 2.0  # of the job's patience with one call; see tests.support.quick_job
-PATIENT = ("pause", "verify")  # for which a refusal too is tried again
+HUB_SECONDS = 2.0  # the job's time-out for one call; see tests.support.quick_job
+PATIENT = ("pause", "verify")  # refusals of these actions are retried too
 
 
 def _hub_kind(action: str, trouble: str) -> None:
     @kind(f"Hub {trouble} on {action}", action)
     def _(draw: Draw) -> Fault:
         answer = draw.random.choice(TROUBLE[trouble])
-        # of the looks at the stage, the first comes before the restart and is the one that counts
+        # only the first check of the stage, before the restart, can end the run
         number = draw.within(3) if action == "runtime" else 1
         count = draw.random.choice((1, 2, 3, 4, 6))
         fatal = trouble == "refuses" and action not in PATIENT
@@ -497,13 +497,13 @@ ENDS_EARLY: dict[str, tuple[list[str], dict[str, str], int]] = {
 
 @kind("death before the wake", "signal", alone=True)
 def _death_before_the_wake(draw: Draw) -> Fault:
-    """A run is killed while its Space runs or starts, and the next ends before it wakes it."""
+    """Kill a run while its Space runs or starts; end the next run before it wakes the Space."""
     moment, number = draw.moment(health=1, batch=3, batch_done=2, runtime=3)
     name = draw.random.choice(list(ENDS_EARLY))
     arguments, settings, code = ENDS_EARLY[name]
 
     def act(world: World) -> None:
-        # first, so that somebody is waited for; it takes longer to begin than the other to die
+        # started first, so that it finds a live run: its start takes longer than the other's death
         world.start("second", *arguments, settings=settings, ends_with=code)
         world.runs[0].send(signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""What must hold after every chaos schedule, whatever went wrong in it."""
+"""Invariants that must hold after every chaos schedule."""
 
 import math
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ NAMES = {
     "output": "no stack trace, no secret",
     "left": "no process is left behind, and the end comes in time",
 }
-MIN_SUCCESS = 0.5  # KRONOS_MIN_SUCCESS, by default
+MIN_SUCCESS = 0.5  # default of KRONOS_MIN_SUCCESS
 KEYS = {
     "kronos_predictions": ("symbol", "interval", "target_date", "model_name"),
     "kronos_forecasts": ("symbol", "interval", "target_date", "model_name", "as_of"),
     "kronos_events": ("symbol", "interval", "target_date", "model_name", "as_of", "event"),
 }
-MAY_LACK = (  # there is nothing yet to calibrate by, nor to combine
+MAY_LACK = (  # tables that may be empty: there is no record yet to calibrate or combine with
     "calibrated_quantiles",
     "combined_quantiles",
     "shares",
@@ -38,25 +38,25 @@ IDLE = "Nothing to do: another run is at work"
 
 @dataclass(frozen=True)
 class Broken:
-    """An invariant that does not hold."""
+    """A violated invariant."""
 
-    name: str  # of NAMES
+    name: str  # one of NAMES
     says: str
 
 
 class Tables:
-    """What lies in the database at one moment."""
+    """The content of the database at one moment."""
 
     def __init__(self, postgres: Postgres, database: str) -> None:
         self.rows = {table: _rows(postgres, database, table) for table in KEYS}
         self.runs = sorted(_rows(postgres, database, "run_logs"), key=lambda row: row["id"])
 
     def complete(self) -> set[str]:
-        """Tickers with the whole forecast, in all tables."""
+        """Return the tickers whose forecast is complete in all tables."""
         return {ticker for ticker in TICKERS if not self.missing(ticker)}
 
     def missing(self, ticker: str) -> list[str]:
-        """Its days that a table lacks."""
+        """Return the ticker's days that a table lacks."""
         days = {f"{day:%Y-%m-%d}" for day in next_sessions(ticker, LAST_FRIDAY, HORIZON)}
         return sorted(
             f"{table} {day}"
@@ -65,7 +65,7 @@ class Tables:
         )
 
     def of(self, ticker: str, table: str) -> list[dict[str, Any]]:
-        """The ticker's rows, step by step."""
+        """Return the ticker's rows in the order of their steps."""
         rows = [row for row in self.rows[table] if row["symbol"] == ticker]
         return sorted(rows, key=lambda row: row["horizon_days"])
 
@@ -79,7 +79,7 @@ def _rows(postgres: Postgres, database: str, table: str) -> list[dict[str, Any]]
 
 
 class Evidence:
-    """What happened around the disturbed runs, as seen from outside of them."""
+    """Externally visible facts about the runs with faults."""
 
     def __init__(self, world: World, faults: list[Fault]) -> None:
         self.runs = world.runs[:]
@@ -90,7 +90,7 @@ class Evidence:
 
     @property
     def refused(self) -> bool:
-        """The Hub refused the token or the name before a Space was up."""
+        """Whether the Hub refused the token or the name before a Space was up."""
         for action, status in self.calls:
             if action == "pause":
                 return False
@@ -109,7 +109,9 @@ class Evidence:
 
     @property
     def passes(self) -> bool:
-        """Whether a good job has survived: nothing that ends it happened, or left it less time."""
+        """Whether the job can survive the faults: none ends it, or shortens its time to wake the
+        Space.
+        """
         return all(fault.passes for fault in self.faults if fault.fired or fault.hurries)
 
     def fired(self, kind: str) -> bool:
@@ -117,7 +119,7 @@ class Evidence:
 
 
 def check_disturbed(seen: Evidence, before: Tables, after: Tables) -> list[Broken]:
-    """The run, or runs, that met the faults."""
+    """Check the run, or runs, with faults."""
     broken = [
         Broken("fired", f"{fault.says}: never came to it")
         for fault in seen.faults
@@ -142,7 +144,7 @@ def check_disturbed(seen: Evidence, before: Tables, after: Tables) -> list[Broke
 
 
 def check_further(world: World, seen: Evidence, before: Tables, after: Tables) -> list[Broken]:
-    """The undisturbed run after it: does what is missing, all of it, and nothing else."""
+    """Check the next run, without faults: it does exactly what is missing."""
     run = world.runs[-1]
     broken = [*_check_tables(before, after), *_check_process(run)]
     if not run.in_time:
@@ -168,7 +170,7 @@ def check_further(world: World, seen: Evidence, before: Tables, after: Tables) -
 
 
 def _check_tables(before: Tables, after: Tables) -> Iterator[Broken]:
-    """Whole forecasts only, of finite numbers, each once; what was in the ledger is there still."""
+    """Check that forecasts are complete, finite and unique, and no ledger row is lost."""
     for ticker in TICKERS:
         missing = after.missing(ticker)
         if 0 < len(missing) < len(KEYS) * HORIZON:
@@ -208,7 +210,7 @@ def _check_process(run: Run) -> Iterator[Broken]:
 
 
 def _check_report(run: Run, after: Tables) -> Iterator[Broken]:
-    """What a run says that it stored, or has found, is in the database."""
+    """Check that the forecasts reported as stored or found are in the database."""
     report = run.report
     if not report:
         if not run.signals:
@@ -228,27 +230,27 @@ def _check_report(run: Run, after: Tables) -> Iterator[Broken]:
 
 
 def _check_space(seen: Evidence) -> Iterator[Broken]:
-    """After the end of the last one nothing runs, unless it was killed or cries."""
+    """Check that no Space runs after the last run, unless that run was killed or warns."""
     last = max(seen.runs, key=lambda run: run.ended)
     loud = [run for run in seen.runs if LOUD in run.err]
     told = any(run.code != 0 for run in loud)
     if seen.space_runs and not last.killed and not told:
         yield Broken("running", f"after {last.name}, exit code {last.code}")
-    doubtful = ("pause", "verify", "runtime")  # what the Hub shows may not be known
+    doubtful = ("pause", "verify", "runtime")  # the Hub may not know its own state
     if loud and not seen.space_runs and not any(f.moment in doubtful for f in seen.faults):
         yield Broken("running", f"{loud[0].name} cries that it may run, though nothing was wrong")
 
 
 def _check_log(runs: list[Run], before: Tables, after: Tables) -> Iterator[Broken]:
-    """Every run has its row, finished, with its exit code; or says that it has not."""
+    """Check that every run has a finished row with its exit code, or reports that it lacks one."""
     rows = after.runs[len(before.runs) :]
     at_work = [run for run in runs if IDLE not in run.err]
     if len(rows) > len(at_work):
         yield Broken("told", f"{len(rows)} rows in run_logs for {len(at_work)} runs")
     if any(run.signals or not run.in_time for run in at_work):
-        return  # ended before its row was begun, or after it was finished, or killed
+        return  # it may have been ended before its row existed or after the row was finished
     finished = sorted(row["exit_code"] for row in rows if row["finished_at"])
-    # a row whose commit was not answered may be there although the run could not begin
+    # a row may exist although its commit was not answered and the run could not begin
     begun = [run for run in at_work if "Waking" in run.err]
     silent = [run for run in begun if "run_logs lacks the end" not in run.err]
     if len(rows) == len(at_work) and finished != sorted(run.code for run in silent):
@@ -258,7 +260,7 @@ def _check_log(runs: list[Run], before: Tables, after: Tables) -> Iterator[Broke
 
 
 def _sure_code(run: Run, seen: Evidence) -> int | None:
-    """The exit code, where it does not depend on how much was stored."""
+    """Return the exit code if it does not depend on the number of stored forecasts."""
     if run.signals:
         return 128 + run.signals[0]
     if run.ends_with is not None:
@@ -269,16 +271,17 @@ def _sure_code(run: Run, seen: Evidence) -> int | None:
 
 
 def _expected_codes(run: Run, seen: Evidence, *, stored: set[str]) -> set[int]:
-    """DESIGN.md, section 8, computed from what was seen from outside."""
+    """Return the exit codes that the specification allows for the visible facts."""
     if (sure := _sure_code(run, seen)) is not None:
         return {sure}
     enough = len(stored & run.tickers) >= MIN_SUCCESS * len(run.tickers)
     if len(seen.runs) > 1 and not enough:
         return {1, 2}
     if len(seen.runs) > 1 and (seen.refused or seen.fired("database stays gone")):
-        return {0, 1, 2}  # one of them met it: which one cannot be seen
+        return {0, 1, 2}  # one of them met the fault; which one is not visible
     if len(seen.runs) > 1 and not seen.passes:
-        return {0, 1}  # the same: one may have failed and ended before the other began, and did all
+        # as above: one may have failed and ended before the other began and did all the work
+        return {0, 1}
     if seen.refused:
         return {2}
     if LOUD in run.err or not seen.woken:

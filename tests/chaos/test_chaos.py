@@ -1,4 +1,4 @@
-"""Some schedules of `make chaos`, and the proof that it would notice."""
+"""Some schedules of `make chaos`, and a test that violations are detected."""
 
 import time
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ MAIN = (
 
 
 def seed_of(kind: str) -> int:
-    """The first seed whose schedule is built around this kind of fault."""
+    """Return the first seed whose main fault is of this kind."""
     return list(KINDS).index(kind)
 
 
@@ -38,7 +38,7 @@ def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
 
 @pytest.fixture(scope="module")
 def outcomes(chaos: Chaos) -> dict[str, Outcome]:
-    """All at the same time, since they wait a lot."""
+    """Run the schedules in parallel, since they mostly wait."""
     with ThreadPoolExecutor(3) as pool:
         done = pool.map(chaos.run, map(seed_of, MAIN))
         return {kind: outcome for kind, outcome in zip(MAIN, done, strict=True) if outcome}
@@ -55,7 +55,8 @@ def test_a_space_left_running_lost_rows_and_faults_that_never_fire_are_caught(ch
     def lose(world: World) -> None:
         deadline = time.monotonic() + 20
         lost: list[tuple[str]] = []
-        while not lost and time.monotonic() < deadline:  # it is of the first batch, soon stored
+        # a row of the first batch, which is stored early
+        while not lost and time.monotonic() < deadline:
             lost = world.postgres.execute(
                 "DELETE FROM kronos_predictions WHERE symbol = 'AAPL' RETURNING symbol",
                 database=world.database,

@@ -1,4 +1,4 @@
-"""What a run of the job meets in a chaos schedule: a Hub, a Space, a database, candles."""
+"""The environment of the job in a chaos schedule: a Hub, a Space, a database, candles."""
 
 import json
 import os
@@ -36,38 +36,40 @@ TICKERS = (
     *("AAPL", "AMZN", "BTC-USD", "CAT", "EURUSD=X", "GLD"),
     *("IBM", "KO", "MSFT", "NVDA", "QQQ", "SPY"),
 )
-TIME_BOUND = 45.0  # seconds for one run; it takes about five
+TIME_BOUND = 45.0  # seconds for one run, which takes about five
 WHOLE = Shard()  # all tickers
 
 
 @dataclass
 class Run:
-    """One process of the job."""
+    """A process of the job."""
 
     process: Command
     folder: Path
     name: str
-    tickers: frozenset[str]  # its shard's
+    tickers: frozenset[str]  # of its shard
     forced: bool  # --force
-    ends_with: int | None = None  # its exit code, where it ends before it wakes the Space
+    ends_with: int | None = None  # exit code if it ends before it wakes the Space
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
-    signals: list[int] = field(default_factory=list)  # that it was sent, and was there to get
+    signals: list[int] = field(default_factory=list)  # signals sent while the process was alive
     in_time: bool = True
 
     @property
     def code(self) -> int:
-        """As a shell and Kubernetes tell it: a second signal may kill it when all is done."""
+        """The exit code as shells and Kubernetes report it; a second signal may kill a finished
+        run.
+        """
         status = self.process.wait()
         return 128 - status if status < 0 else status
 
     @property
     def killed(self) -> bool:
-        """By SIGKILL: it could not do anything about it."""
+        """Whether SIGKILL ended it, so that it could not clean up."""
         return signal.SIGKILL in self.signals or not self.in_time
 
     def send(self, number: int) -> bool:
-        """Whether the process was still there."""
+        """Send a signal; return whether the process was alive."""
         if self.process.poll() is not None:
             return False
         self.process.send_signal(number)
@@ -75,7 +77,7 @@ class Run:
         return True
 
     def poll(self) -> bool:
-        """Whether it has ended; one that takes too long is ended."""
+        """Return whether the run has ended; end it if it takes too long."""
         if self.ended:
             return True
         if self.process.poll() is None and time.monotonic() - self.began > TIME_BOUND:
@@ -87,7 +89,7 @@ class Run:
         return bool(self.ended)
 
     def leftovers(self) -> list[str]:
-        """What it started and has left behind; ended now."""
+        """End and return the processes that the run left behind."""
         found = []
         for process in psutil.process_iter(["pid", "cmdline"]):
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
@@ -98,7 +100,7 @@ class Run:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What it printed with --json; {} if it was not to print anything."""
+        """Return the report that it printed with --json, or {} if it should print none."""
         found: dict[str, Any] = json.loads(self.out or "{}")
         return found
 
@@ -112,7 +114,7 @@ class Run:
 
 
 class World:
-    """Everything around the job; `faults` happen in it while it is armed."""
+    """The environment of the job. While it is armed, `faults` happen."""
 
     def __init__(
         self,
@@ -157,7 +159,7 @@ class World:
                     happens=self.happens,
                 )
             )
-            self.hub.log = ["MemoryError: the model is too large\n"]  # without a stack trace
+            self.hub.log = ["MemoryError: the model is too large\n"]  # a log without a stack trace
             stack.callback(self._end)
             self._stack = stack.pop_all()
         return self
@@ -165,10 +167,10 @@ class World:
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
 
-    # what happens ---------------------------------------------------------------------------
+    # events ---------------------------------------------------------------------------------
 
     def happens(self, event: str) -> hub_module.Fault | None:
-        """Count it, and let those faults act whose moment it is."""
+        """Count the event and trigger the faults that wait for it."""
         with self._lock:
             if not self.armed:
                 return None
@@ -195,7 +197,7 @@ class World:
         timer.start()
 
     def calm(self) -> None:
-        """No more faults; Hub and database answer as they should, the data stays as it is."""
+        """Stop all faults; Hub and database work again, and the data stay as they are."""
         with self._lock:
             self.armed = False
         for timer in self._timers:
@@ -205,19 +207,19 @@ class World:
         self._pooler.close()
         self.hub.ends_as = "RUNNING"
         self.hub.environ = {"KRONOS_API_KEY": API_KEY}
-        self.proxy.cut()  # before it flows: what a dead client has sent must not arrive now
+        self.proxy.cut()  # drop the unsent data of dead clients before traffic resumes
         self.proxy.flow()
         self.proxy.accept()
         self.open_database()
         self.postgres.end_sessions(self.database)
 
     def pool(self, size: int) -> None:
-        """The runs to come reach the database through pgbouncer, which pools transactions."""
+        """Let later runs reach the database through pgbouncer with transaction pooling."""
         url = self.postgres.url(self.database)
         self._pooled = self._pooler.enter_context(pooled(url, size=size))
 
     def close_database(self) -> None:
-        """The server is there and refuses everybody."""
+        """Make the server refuse all connections."""
         self.postgres.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false")
         self.postgres.end_sessions(self.database)
 
@@ -234,7 +236,7 @@ class World:
         settings: Mapping[str, str] | None = None,
         ends_with: int | None = None,
     ) -> Run:
-        """The job as a process, its output in files of the schedule's folder."""
+        """Start the job as a process; its output goes to files in the schedule's folder."""
         job = ["run", "--json", "--horizon", str(HORIZON), "--source", f"csv:{self._candles}"]
         job += ["--symbols", ",".join(TICKERS), *arguments]
         part = {"KRONOS_SHARDS": str(shard.count), "JOB_COMPLETION_INDEX": str(shard.index)}
@@ -258,7 +260,7 @@ class World:
         return run
 
     def wait(self) -> None:
-        """Until every run has ended, those too that begin meanwhile."""
+        """Wait until every run has ended, including those that start meanwhile."""
         while [run for run in self.runs if not run.poll()]:
             time.sleep(0.01)
 
@@ -292,7 +294,7 @@ class World:
 
 
 def write_candles(folder: Path) -> None:
-    """A file for each ticker, with BARS daily candles up to LAST_FRIDAY."""
+    """Write a file for each ticker, with BARS daily candles up to LAST_FRIDAY."""
     folder.mkdir()
     for number, ticker in enumerate(TICKERS):
         rows = [
@@ -304,7 +306,7 @@ def write_candles(folder: Path) -> None:
 
 
 def _days(ticker: str) -> list[datetime]:
-    """The BARS newest days; holidays do not matter here."""
+    """Return the BARS newest weekdays; holidays do not matter here."""
     days = (LAST_FRIDAY - timedelta(days=back) for back in range(3 * BARS))
     traded = [day for day in days if ticker == "BTC-USD" or day.weekday() < 5]
     return traded[BARS - 1 :: -1]
@@ -317,7 +319,7 @@ def _own_environment() -> dict[str, str]:
 
 @contextmanager
 def schema_template(postgres: Postgres) -> Iterator[str]:
-    """A database with the current schema and nothing in it, to copy."""
+    """Return a database with the current schema and no rows, to be copied."""
     from tradingbot.persistence.engine import dispose_engines, init_db
 
     postgres.execute("CREATE DATABASE chaos_template")
