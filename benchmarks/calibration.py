@@ -32,6 +32,7 @@ from benchmarks._calibration_candles import (
     real_candles,
     simulated_candles,
 )
+from benchmarks._smoothing import WAYS, smoothed
 from benchmarks._support import say, table
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import ForecastRequest
@@ -47,6 +48,7 @@ from tradingbot.space.wire import TOP_P
 
 STEPS, CONTEXT, BATCH = 5, 500, 32
 RATES = (0.02, 0.05, 0.1)
+MEASURES = ("50 %", "80 %", "90 %", "CRPS ÷ raw")
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -63,7 +65,8 @@ def main() -> int:
     for interval, name in (("1d", "Daily bars"), ("1h", "Hourly bars")):
         selected = [of_symbol for of_symbol in real if of_symbol.interval == interval]
         if selected:
-            print(f"### {name}\n\n{coverage_table(selected)}\n\n{rates_table(selected)}\n")
+            tables = [make(selected) for make in (coverage_table, rates_table, smoothing_table)]
+            print(f"### {name}", *tables, sep="\n\n", end="\n\n")
     print(f"### A market that doubles its volatility\n\n{storm_table(storm)}")
     return 0
 
@@ -224,17 +227,26 @@ def rates_table(record: Sequence[ForecastOutcomes]) -> str:
     chosen = conformal.RATE
     for rate in RATES:
         conformal.RATE = rate
-        part = together(calibrated(record))
-        shares = [held(part.wide, part.actual, band).mean() for band in (50, 80, 90)]
-        rows.append(
-            [
-                f"{rate}{' (chosen)' if rate == chosen else ''}",
-                *(f"{share:.1%}" for share in shares),
-                f"{crps(part.wide, part.actual) / crps(part.raw, part.actual):.4f}",
-            ]
-        )
+        rows.append([f"{rate}{' (chosen)' if rate == chosen else ''}", *measured(record)])
     conformal.RATE = chosen
-    return table(["rate", "50 %", "80 %", "90 %", "CRPS ÷ raw"], rows)
+    return table(["rate", *MEASURES], rows)
+
+
+def smoothing_table(record: Sequence[ForecastOutcomes]) -> str:
+    """Return a table of all tickers for different ways to smooth half-widths."""
+    rows = []
+    for name, way in WAYS.items():
+        with smoothed(way):
+            rows.append([name, *measured(record)])
+    return table(["half-widths", *MEASURES], rows)
+
+
+def measured(record: Sequence[ForecastOutcomes]) -> list[str]:
+    """Return the MEASURES of the calibrated forecasts of all tickers."""
+    part = together(calibrated(record))
+    shares = [held(part.wide, part.actual, band).mean() for band in (50, 80, 90)]
+    ratio = crps(part.wide, part.actual) / crps(part.raw, part.actual)
+    return [*(f"{share:.1%}" for share in shares), f"{ratio:.4f}"]
 
 
 def storm_table(record: Sequence[ForecastOutcomes]) -> str:
