@@ -16,6 +16,7 @@ from kronos_space.model.transformer import Kronos
 WEIGHT_DECAY = 0.1
 BETAS = (0.9, 0.95)
 MAX_NORM = 1.0  # maximum norm of the gradient
+DECAY = 0.97  # of the moving average of the weights, per step: the newest 33 steps or so
 WARM_UP = 0.1  # share of the steps
 PATIENCE = 5  # validations without improvement before stopping
 VALIDATED_AT_ONCE = 32  # windows
@@ -51,6 +52,7 @@ class Progress:
     best: Weights = field(default_factory=dict)
     losses: list[tuple[int, float]] = field(default_factory=list)  # step -> validation loss
     model: Weights = field(default_factory=dict)
+    average: Weights = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     random: Tensor | None = None  # state of torch's generator
     rate: float = 0.0  # the chosen learning rate; 0: not chosen yet
@@ -107,16 +109,20 @@ def train(
 ) -> Iterator[float]:
     """Train `model` in place, update `progress`, and yield each step's loss.
 
-    A `progress` with steps is resumed. At the end, after the last step or when validation has
-    stopped improving, `progress.best` has the weights with the lowest validation loss. The same
-    recipe, windows and number of threads give the same weights.
+    A moving average of the weights is validated, because single steps are noisy. A `progress` with
+    steps is resumed. At the end, after the last step or when validation has stopped improving,
+    `progress.best` has the averaged weights with the lowest validation loss. The same recipe,
+    windows and number of threads give the same weights.
     """
     torch.manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY
     )
+    average = copy.deepcopy(model)
     if progress.step:
         model.load_state_dict(progress.model)
+        # a training of an earlier version has no average
+        average.load_state_dict(progress.average or progress.model)
         optimizer.load_state_dict(progress.optimizer)
         if progress.random is not None:
             torch.set_rng_state(progress.random)
@@ -133,12 +139,23 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
         optimizer.step()
         progress.step += 1
+        _move(average, model, progress.step)
         if progress.step % recipe.every == 0 or progress.step == recipe.steps:
-            _validate(model, validation, progress)
+            _validate(average, validation, progress)
             progress.model = copy.deepcopy(model.state_dict())
+            progress.average = copy.deepcopy(average.state_dict())
             progress.optimizer = copy.deepcopy(optimizer.state_dict())
             progress.random = torch.get_rng_state()
         yield loss.item()
+
+
+def _move(average: Kronos, model: Kronos, step: int) -> None:
+    """Move the average towards the weights after a step. The first steps forget the start faster,
+    because it is far away."""
+    kept = min(DECAY, (step - 1) / (step + 4))
+    with torch.no_grad():
+        for mean, weight in zip(average.parameters(), model.parameters(), strict=True):
+            mean.lerp_(weight, 1 - kept)
 
 
 def _validate(model: Kronos, windows: Windows, progress: Progress) -> None:

@@ -70,6 +70,17 @@ def test_training_lowers_the_loss_on_unseen_bars() -> None:
     assert validation_loss(model, VALIDATION) == pytest.approx(progress.best_loss, abs=1e-6)
 
 
+def test_the_average_of_the_newest_steps_is_validated_and_not_a_single_noisy_step() -> None:
+    model, progress = fresh(), Progress()
+    trained(model, replace(RECIPE, learning_rate=0.1), progress, steps=10)
+    found = {}
+    for name, weights in (("average", progress.average), ("step", progress.model)):
+        model.load_state_dict(weights)
+        found[name] = validation_loss(model, VALIDATION)
+    assert progress.losses[-1] == (10, pytest.approx(found["average"], abs=1e-6))
+    assert found["average"] < found["step"]
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     found = []
     for seed in (5, 5, 6):
