@@ -27,7 +27,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chaos.faults import KINDS, Schedule, draw_schedule
-from tests.chaos.invariants import NAMES, Broken, Evidence, Tables, check_disturbed, check_further
+from tests.chaos.invariants import (
+    NAMES,
+    Evidence,
+    Tables,
+    Violation,
+    check_disturbed,
+    check_further,
+)
 from tests.chaos.world import World, schema_template
 from tests.support.postgres import Postgres, running_postgres
 
@@ -40,7 +47,7 @@ class Outcome:
 
     schedule: Schedule
     codes: list[int] = field(default_factory=list)
-    broken: list[Broken] = field(default_factory=list)
+    broken: list[Violation] = field(default_factory=list)
     seconds: float = 0.0
     folder: Path | None = None  # of the logs
 
@@ -210,7 +217,7 @@ def _summarise(console: Console, outcomes: Sequence[Outcome], seconds: float) ->
     console.print(f"\n{good} of {len(outcomes)} schedules held, in {seconds:.0f} s", style="bold")
 
 
-def _names(broken: Iterable[Broken]) -> set[str]:
+def _names(broken: Iterable[Violation]) -> set[str]:
     return {each.name for each in broken}
 
 

@@ -37,7 +37,7 @@ IDLE = "Nothing to do: another run is at work"
 
 
 @dataclass(frozen=True)
-class Broken:
+class Violation:
     """A violated invariant."""
 
     name: str  # one of NAMES
@@ -118,10 +118,10 @@ class Evidence:
         return any(fault.kind == kind and fault.fired for fault in self.faults)
 
 
-def check_disturbed(seen: Evidence, before: Tables, after: Tables) -> list[Broken]:
+def check_disturbed(seen: Evidence, before: Tables, after: Tables) -> list[Violation]:
     """Check the run, or runs, with faults."""
     broken = [
-        Broken("fired", f"{fault.says}: never came to it")
+        Violation("fired", f"{fault.says}: never came to it")
         for fault in seen.faults
         if not fault.fired
     ]
@@ -132,28 +132,30 @@ def check_disturbed(seen: Evidence, before: Tables, after: Tables) -> list[Broke
             broken += _check_report(run, after)
             expected = _expected_codes(run, seen, stored=after.complete())
             if run.code not in expected:
-                broken.append(Broken("exit", f"{run.name}: {run.code}, expected {expected}"))
+                broken.append(Violation("exit", f"{run.name}: {run.code}, expected {expected}"))
     broken += _check_space(seen)
     broken += _check_log(seen.runs, before, after)
     if seen.passes:
         if lacks := seen.good - after.complete():
-            broken.append(Broken("survived", f"no forecast of {', '.join(sorted(lacks))}"))
+            broken.append(Violation("survived", f"no forecast of {', '.join(sorted(lacks))}"))
         if any(LOUD in run.err for run in seen.runs):
-            broken.append(Broken("survived", "says that the Space may still be running"))
+            broken.append(Violation("survived", "says that the Space may still be running"))
     return broken
 
 
-def check_further(world: World, seen: Evidence, before: Tables, after: Tables) -> list[Broken]:
+def check_further(world: World, seen: Evidence, before: Tables, after: Tables) -> list[Violation]:
     """Check the next run, without faults: it does exactly what is missing."""
     run = world.runs[-1]
     broken = [*_check_tables(before, after), *_check_process(run)]
     if not run.in_time:
         return broken
     if lacks := seen.good - after.complete():
-        broken.append(Broken("rows", f"after one more run there is no {', '.join(sorted(lacks))}"))
+        broken.append(
+            Violation("rows", f"after one more run there is no {', '.join(sorted(lacks))}")
+        )
     expected = 0 if len(seen.good) >= MIN_SUCCESS * len(TICKERS) else 1
     if run.code != expected:
-        broken.append(Broken("exit", f"{run.name}: {run.code}, expected {expected}"))
+        broken.append(Violation("exit", f"{run.name}: {run.code}, expected {expected}"))
     there = set() if run.forced else before.complete()
     wanted = {
         **dict.fromkeys(seen.good, "stored"),
@@ -163,31 +165,33 @@ def check_further(world: World, seen: Evidence, before: Tables, after: Tables) -
     tickers = run.report.get("tickers", {})
     told = {symbol: outcome["status"] for symbol, outcome in tickers.items()}
     if told != wanted:
-        broken.append(Broken("told", f"{run.name} tells {told}, expected {wanted}"))
+        broken.append(Violation("told", f"{run.name} tells {told}, expected {wanted}"))
     if world.hub.running or LOUD in run.err:
-        broken.append(Broken("running", f"after {run.name}"))
+        broken.append(Violation("running", f"after {run.name}"))
     return [*broken, *_check_report(run, after), *_check_log([run], before, after)]
 
 
-def _check_tables(before: Tables, after: Tables) -> Iterator[Broken]:
+def _check_tables(before: Tables, after: Tables) -> Iterator[Violation]:
     """Check that forecasts are complete, finite and unique, and no ledger row is lost."""
     for ticker in TICKERS:
         missing = after.missing(ticker)
         if 0 < len(missing) < len(KEYS) * HORIZON:
-            yield Broken("rows", f"{ticker} lacks {', '.join(missing)}")
+            yield Violation("rows", f"{ticker} lacks {', '.join(missing)}")
         for table in KEYS:
             steps = [row["horizon_days"] for row in after.of(ticker, table)]
             if steps != list(range(1, HORIZON + 1))[: len(steps)]:
-                yield Broken("twice", f"{ticker} in {table} has steps {steps}")
+                yield Violation("twice", f"{ticker} in {table} has steps {steps}")
     for table, rows in after.rows.items():
         for row in rows:
             if odd := [name for name, value in row.items() if not _sound(name, value)]:
-                yield Broken("rows", f"{row['symbol']} in {table}: {', '.join(odd)}")
+                yield Violation("rows", f"{row['symbol']} in {table}: {', '.join(odd)}")
     key = KEYS["kronos_forecasts"]
     now = {tuple(row[name] for name in key): row for row in after.rows["kronos_forecasts"]}
     for row in before.rows["kronos_forecasts"]:
         if now.get(tuple(row[name] for name in key)) != row:
-            yield Broken("twice", f"the ledger's {row['symbol']} {row['target_date']} was changed")
+            yield Violation(
+                "twice", f"the ledger's {row['symbol']} {row['target_date']} was changed"
+            )
 
 
 def _sound(name: str, value: Any) -> bool:
@@ -196,28 +200,28 @@ def _sound(name: str, value: Any) -> bool:
     return value is not None or name in MAY_LACK
 
 
-def _check_process(run: Run) -> Iterator[Broken]:
+def _check_process(run: Run) -> Iterator[Violation]:
     text = run.out + run.err
     for trace in ("Traceback", "Exception ignored", "Fatal Python error", "a bug in kronosbot"):
         if trace in text:
-            yield Broken("output", f"{run.name} prints {trace!r}")
+            yield Violation("output", f"{run.name} prints {trace!r}")
     if any(secret in text for secret in SECRETS):
-        yield Broken("output", f"{run.name} prints a secret")
+        yield Violation("output", f"{run.name} prints a secret")
     for what in run.leftovers():
-        yield Broken("left", f"{run.name} leaves {what!r}")
+        yield Violation("left", f"{run.name} leaves {what!r}")
     if not run.in_time:
-        yield Broken("left", f"{run.name} did not end within {run.ended - run.began:.0f} s")
+        yield Violation("left", f"{run.name} did not end within {run.ended - run.began:.0f} s")
 
 
-def _check_report(run: Run, after: Tables) -> Iterator[Broken]:
+def _check_report(run: Run, after: Tables) -> Iterator[Violation]:
     """Check that the forecasts reported as stored or found are in the database."""
     report = run.report
     if not report:
         if not run.signals:
-            yield Broken("told", f"{run.name} prints no report")
+            yield Violation("told", f"{run.name} prints no report")
         return
     if report["exit_code"] != run.code and not run.signals:
-        yield Broken("told", f"{run.name} ends with {run.code}, tells {report['exit_code']}")
+        yield Violation("told", f"{run.name} ends with {run.code}, tells {report['exit_code']}")
     for symbol, outcome in report.get("tickers", {}).items():
         if outcome["status"] in ("stored", "already_there"):
             told = [(bar["step"], bar["target_date"][:10], bar["close"]) for bar in outcome["bars"]]
@@ -226,27 +230,29 @@ def _check_report(run: Run, after: Tables) -> Iterator[Broken]:
                 for row in after.of(symbol, "kronos_predictions")
             ]
             if told != stored:
-                yield Broken("rows", f"{run.name}, {symbol}: told {told}, stored {stored}")
+                yield Violation("rows", f"{run.name}, {symbol}: told {told}, stored {stored}")
 
 
-def _check_space(seen: Evidence) -> Iterator[Broken]:
+def _check_space(seen: Evidence) -> Iterator[Violation]:
     """Check that no Space runs after the last run, unless that run was killed or warns."""
     last = max(seen.runs, key=lambda run: run.ended)
     loud = [run for run in seen.runs if LOUD in run.err]
     told = any(run.code != 0 for run in loud)
     if seen.space_runs and not last.killed and not told:
-        yield Broken("running", f"after {last.name}, exit code {last.code}")
+        yield Violation("running", f"after {last.name}, exit code {last.code}")
     doubtful = ("pause", "verify", "runtime")  # the Hub may not know its own state
     if loud and not seen.space_runs and not any(f.moment in doubtful for f in seen.faults):
-        yield Broken("running", f"{loud[0].name} cries that it may run, though nothing was wrong")
+        yield Violation(
+            "running", f"{loud[0].name} cries that it may run, though nothing was wrong"
+        )
 
 
-def _check_log(runs: list[Run], before: Tables, after: Tables) -> Iterator[Broken]:
+def _check_log(runs: list[Run], before: Tables, after: Tables) -> Iterator[Violation]:
     """Check that every run has a finished row with its exit code, or reports that it lacks one."""
     rows = after.runs[len(before.runs) :]
     at_work = [run for run in runs if IDLE not in run.err]
     if len(rows) > len(at_work):
-        yield Broken("told", f"{len(rows)} rows in run_logs for {len(at_work)} runs")
+        yield Violation("told", f"{len(rows)} rows in run_logs for {len(at_work)} runs")
     if any(run.signals or not run.in_time for run in at_work):
         return  # it may have been ended before its row existed or after the row was finished
     finished = sorted(row["exit_code"] for row in rows if row["finished_at"])
@@ -254,9 +260,11 @@ def _check_log(runs: list[Run], before: Tables, after: Tables) -> Iterator[Broke
     begun = [run for run in at_work if "Waking" in run.err]
     silent = [run for run in begun if "run_logs lacks the end" not in run.err]
     if len(rows) == len(at_work) and finished != sorted(run.code for run in silent):
-        yield Broken("told", f"run_logs has exit codes {finished} of {len(silent)} finished runs")
+        yield Violation(
+            "told", f"run_logs has exit codes {finished} of {len(silent)} finished runs"
+        )
     if len(rows) < len(at_work) and not any(run.code for run in at_work):
-        yield Broken("told", f"{len(rows)} rows in run_logs for {len(at_work)} runs")
+        yield Violation("told", f"{len(rows)} rows in run_logs for {len(at_work)} runs")
 
 
 def _sure_code(run: Run, seen: Evidence) -> int | None:

@@ -39,7 +39,7 @@ def install(cluster: Cluster, **values: Any) -> str:
     )
 
 
-class Borrowed:
+class SharedContainer:
     """A container on the Hub that starts at once, because its Space process already runs."""
 
     pid = 0
@@ -58,9 +58,9 @@ class Borrowed:
 
 
 def hub_of(space_url: str) -> Hub:
-    def launch(port: int, environ: Mapping[str, str]) -> Borrowed:
+    def launch(port: int, environ: Mapping[str, str]) -> SharedContainer:
         hub.port = urlsplit(space_url).port or 0
-        return Borrowed()
+        return SharedContainer()
 
     hub = Hub(launch=launch)
     return hub

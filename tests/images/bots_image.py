@@ -32,7 +32,7 @@ HELD = (
 def image() -> Iterator[str]:
     try:
         containers.prepare()
-    except containers.Unable as error:
+    except containers.Unavailable as error:
         pytest.exit(f"make image-test: {error}", returncode=1)
     started = time.monotonic()
     build(ROOT, IMAGE, dockerfile=DOCKERFILE)

@@ -35,7 +35,7 @@ def index() -> Iterator[str]:
     """The PyTorch index, without which the image cannot be built."""
     try:
         containers.prepare()
-    except containers.Unable as error:
+    except containers.Unavailable as error:
         pytest.exit(f"make image-test: {error}", returncode=1)
     yield containers.torch_index(CONTEXT / "Dockerfile")
     containers.release()

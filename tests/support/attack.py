@@ -137,7 +137,7 @@ def sending(
     return attack
 
 
-def ones(mib: int) -> bytes:
+def many_ones(mib: int) -> bytes:
     return with_field("target_timestamps", b"[" + b"1," * (mib * MIB // 2) + b"1]")
 
 
@@ -204,7 +204,7 @@ def largest(bars_each: int) -> bytes:
     return batch_of(*map(str.encode, items))
 
 
-def one_beside_all(bars_each: int, callers: int) -> Attack:
+def small_next_to_large(bars_each: int, callers: int) -> Attack:
     """Repeat the largest request from many callers, and send small ones from another."""
 
     def attack(server: Server, answers: Counter[str]) -> str:
@@ -244,10 +244,10 @@ def full_batch() -> bytes:
 
 
 ATTACKS: dict[str, Attack] = {
-    "target_timestamps of ones, 1 MiB": sending(lambda: [ones(1)], times=20),
-    "target_timestamps of ones, 8 MiB": sending(lambda: [ones(8)], times=8),
-    "target_timestamps of ones, 31 MiB": sending(lambda: [ones(31)]),
-    "the same, three callers": sending(lambda: [ones(31)], times=6, callers=3),
+    "target_timestamps of ones, 1 MiB": sending(lambda: [many_ones(1)], times=20),
+    "target_timestamps of ones, 8 MiB": sending(lambda: [many_ones(8)], times=8),
+    "target_timestamps of ones, 31 MiB": sending(lambda: [many_ones(31)]),
+    "the same, three callers": sending(lambda: [many_ones(31)], times=6, callers=3),
     "unknown keys, 1 and 31 MiB": sending(lambda: [unknown_keys(1), unknown_keys(31)]),
     "rows with unknown keys, 2 and 20 MiB": sending(lambda: [wide_rows(1), wide_rows(10)]),
     "huge integers": sending(
@@ -269,20 +269,20 @@ ATTACKS: dict[str, Attack] = {
     "batches of wrong items": sending(
         lambda: [
             batch_of(*[b"1"] * (15 * MIB)),
-            batch_of(*[ones(1)[: MIB // 10] + b"1]}"] * 256),
+            batch_of(*[many_ones(1)[: MIB // 10] + b"1]}"] * 256),
             batch_of(*[unknown_keys(1)[: MIB // 10] + b":1}"] * 256),
             b'{"requests":[],' + unknown_keys(31)[1:],
         ],
         path="/predict/batch",
     ),
-    "many small bodies, 200 callers": sending(lambda: [ones(1)], times=400, callers=200),
+    "many small bodies, 200 callers": sending(lambda: [many_ones(1)], times=400, callers=200),
     "many large bodies, 24 callers": sending(
-        lambda: [full_batch(), ones(31)], path="/predict/batch", times=24, callers=24
+        lambda: [full_batch(), many_ones(31)], path="/predict/batch", times=24, callers=24
     ),
     "bodies in chunks of a byte, 20 callers": chunks_of_a_byte,
     "idle connections beyond the descriptors": idle_connections,
-    "one ticker beside the largest request": one_beside_all(40, 1),
-    "one ticker beside the largest histories": one_beside_all(500, 3),
+    "one ticker beside the largest request": small_next_to_large(40, 1),
+    "one ticker beside the largest histories": small_next_to_large(500, 3),
 }
 
 if __name__ == "__main__":

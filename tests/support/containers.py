@@ -23,7 +23,7 @@ BASE = "python:3.11-slim"  # the Dockerfiles name it by digest
 STORAGE = ROOT / "build" / "images"
 
 
-class Unable(Exception):
+class Unavailable(Exception):
     """Images cannot be built on this machine; the message says why in one line."""
 
 
@@ -31,13 +31,13 @@ def prepare(tools: tuple[str, ...] = TOOLS) -> None:
     """Install missing tools; make the base image if buildah is one of them.
 
     Raises:
-        Unable: The tools are missing and cannot be installed.
+        Unavailable: The tools are missing and cannot be installed.
     """
     if os.name != "posix" or os.geteuid() != 0:
-        raise Unable("building images this way needs root: sudo make image-test")
+        raise Unavailable("building images this way needs root: sudo make image-test")
     if missing := [tool for tool in tools if shutil.which(tool) is None]:
         if shutil.which("apt-get") is None:
-            raise Unable(f"not installed: {', '.join(missing)}; they are looked for in Debian")
+            raise Unavailable(f"not installed: {', '.join(missing)}; they are looked for in Debian")
         print(f"installing {', '.join(missing)}", flush=True)
         subprocess.run(["apt-get", "update", "-qq"], check=True)
         subprocess.run(

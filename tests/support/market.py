@@ -63,7 +63,7 @@ class Market:
         return kind(**options)
 
 
-class Says(Bot):
+class ScriptedBot(Bot):
     """A bot with fixed signals, such as `answers={"AAPL": 1}`; 0 for other tickers."""
 
     def decisionFunction(self, row: Any) -> Any:

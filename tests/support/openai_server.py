@@ -35,14 +35,14 @@ def calls(*tools: tuple[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Raw:
+class RawBody:
     """A body that is sent unchanged with status 200."""
 
     body: bytes | str
     content_type: str = "application/json"
 
     @classmethod
-    def of(cls, content: Any) -> "Raw":
+    def of(cls, content: Any) -> "RawBody":
         return cls(json.dumps(content))
 
 
@@ -90,7 +90,7 @@ def streamed(*pieces: str | threading.Event) -> Stream:
     return Stream([{"content": piece} if isinstance(piece, str) else piece for piece in pieces])
 
 
-class Asked:
+class ReceivedRequests:
     """The requests that the server received: bodies and API keys."""
 
     def __init__(self) -> None:
@@ -98,19 +98,19 @@ class Asked:
         self.keys: list[str] = []
 
 
-Answer = dict[str, Any] | int | threading.Event | Raw | Stream
+Answer = dict[str, Any] | int | threading.Event | RawBody | Stream
 
 
 @contextmanager
 def openai_server(
     *answers: Answer,
-) -> Iterator[tuple[str, Asked]]:
+) -> Iterator[tuple[str, ReceivedRequests]]:
     """Run the server; yield its base URL and the requests. The last answer repeats.
 
     An integer is an answer with that status. At an event the server waits until the event is set.
     Like OpenAI, it refuses a conversation in which a tool call has no result.
     """
-    asked = Asked()
+    asked = ReceivedRequests()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, list(answers), asked))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -122,7 +122,7 @@ def openai_server(
 
 
 class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, left: list[Answer], asked: Asked, *args: Any) -> None:
+    def __init__(self, left: list[Answer], asked: ReceivedRequests, *args: Any) -> None:
         self._left, self._asked = left, asked
         super().__init__(*args)
 
@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(answer, {"error": {"message": f"no, says {answer}", "type": "x"}})
         elif isinstance(answer, Stream):
             self._stream(answer)
-        elif isinstance(answer, Raw):
+        elif isinstance(answer, RawBody):
             self._send(200, answer)
         else:
             finish = "tool_calls" if answer.get("tool_calls") else "stop"
@@ -157,8 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(event.encode())
                 self.wfile.flush()
 
-    def _send(self, status: int, content: dict[str, Any] | Raw) -> None:
-        raw = content if isinstance(content, Raw) else Raw.of(content)
+    def _send(self, status: int, content: dict[str, Any] | RawBody) -> None:
+        raw = content if isinstance(content, RawBody) else RawBody.of(content)
         data = raw.body.encode() if isinstance(raw.body, str) else raw.body
         self.send_response(status)
         self.send_header("Content-Type", raw.content_type)

@@ -66,12 +66,12 @@ def market(code: str, last: str = "2027-12-31") -> Market:
     )
 
 
-def right(
+def count_right(
     bars: Times, *, cuts: int, horizon: int, seed: int, history: tuple[int, int] = (64, 500)
 ) -> tuple[int, int]:
     """Return the number of right targets, and of all targets."""
     random = np.random.default_rng(seed)
-    truth = _Truth(bars.wall)
+    truth = _TradingSlots(bars.wall)
     good = total = 0
     for _ in range(cuts):
         end = int(random.integers(history[1], len(bars.wall) - 10 * horizon))
@@ -83,7 +83,7 @@ def right(
     return good, total
 
 
-class _Truth:
+class _TradingSlots:
     """The weekday and time slots in which a market trades, week by week."""
 
     def __init__(self, wall: NDArray[np.datetime64]) -> None:
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         shares = []
         for name, (good, total) in sums.items():
-            its = right(
+            its = count_right(
                 getattr(bars, name),
                 cuts=options.cuts,
                 horizon=5 if name == "daily" else 12,

@@ -19,7 +19,7 @@ class Post:
     body: dict[str, Any]
 
 
-class PostBox(Server):
+class NotificationServer(Server):
     """Received requests in `posts`; `answers` are the next statuses, 200 when the list is empty."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class PostBox(Server):
 
 
 class _Handler(Handler):
-    server: PostBox
+    server: NotificationServer
 
     def do_POST(self) -> None:
         body = json.loads(self.read_body())
@@ -48,8 +48,8 @@ class _Handler(Handler):
 
 
 @contextmanager
-def post_box() -> Iterator[PostBox]:
-    box = PostBox()
+def post_box() -> Iterator[NotificationServer]:
+    box = NotificationServer()
     box.start()
     try:
         yield box

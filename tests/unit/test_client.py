@@ -303,7 +303,7 @@ def test_a_running_space_is_healthy_and_ready(client: KronosClient) -> None:
 # a broken or missing Space ----------------------------------------------------------------
 
 
-class Script:
+class ScriptedAnswers:
     """The answers of a server in turn: (status, headers, body), or a callable with side effects."""
 
     def __init__(self, answers: list[Any]) -> None:
@@ -312,12 +312,12 @@ class Script:
 
 
 @contextmanager
-def scripted(*answers: Any) -> Iterator[tuple[str, Script]]:
+def scripted(*answers: Any) -> Iterator[tuple[str, ScriptedAnswers]]:
     """Run a server with scripted faults; the last answer repeats.
 
     An answer may be a dict: the first key that the request's body contains selects the answer.
     """
-    script = Script(list(answers))
+    script = ScriptedAnswers(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -41,7 +41,7 @@ from tradingbot.space.wire import prepare
 SAMPLE = DataService("sample")
 
 
-class Blocking:
+class BlockingClient:
     """An AsyncKronosClient with blocking methods: each call runs in an event loop."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -58,7 +58,7 @@ class Blocking:
         return lambda *args, **options: asyncio.run(call(*args, **options))
 
 
-BOTH = pytest.mark.parametrize("kind", [KronosClient, Blocking])
+BOTH = pytest.mark.parametrize("kind", [KronosClient, BlockingClient])
 
 
 @BOTH
@@ -165,7 +165,7 @@ def test_an_invalid_event_is_named_in_the_error(kind: Any, space_url: str) -> No
 
 def test_both_clients_give_the_same_forecast(space_url: str) -> None:
     one = KronosClient(space_url, data=SAMPLE).forecast("IBM", 3)
-    other = Blocking(space_url, data=SAMPLE).forecast("IBM", 3)
+    other = BlockingClient(space_url, data=SAMPLE).forecast("IBM", 3)
     pd.testing.assert_frame_equal(one, other)
     assert one.attrs == other.attrs
     assert one.paths is None
@@ -528,7 +528,7 @@ def test_an_awaited_silent_space_is_given_up_at_the_time_out() -> None:
             awaited(lambda client: client.wait_until_ready(0.1), server.url)
 
 
-class _Busy(BaseHTTPRequestHandler):
+class _BusyThenForwards(BaseHTTPRequestHandler):
     """A server that refuses two requests with a full queue, then forwards requests."""
 
     left = 2
@@ -546,7 +546,7 @@ class _Busy(BaseHTTPRequestHandler):
 
 
 def test_a_full_queue_is_waited_for() -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Busy)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _BusyThenForwards)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -84,7 +84,7 @@ def of_the_bots_tool(market: Market, url: str) -> float:
     return in_words(BotReader(market.bot(Bot, url, symbol="AAPL")).stored_forecasts("AAPL")[0])
 
 
-class Asks(Bot):
+class RecordsForecasts(Bot):
     """Record the results of `stored_forecast`."""
 
     def decisionFunction(self, row: Any) -> int:
@@ -94,9 +94,9 @@ class Asks(Bot):
         return 0
 
 
-def _of_a_bot(market: Market, url: str, act: Callable[[Asks], Any]) -> float:
+def _of_a_bot(market: Market, url: str, act: Callable[[RecordsForecasts], Any]) -> float:
     found: list[Forecast] = []
-    act(market.bot(Asks, url, symbol="AAPL", found=found))
+    act(market.bot(RecordsForecasts, url, symbol="AAPL", found=found))
     [one] = found
     raw = one.bars[0].raw
     assert raw is not None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.command_line import kronosbot
-from tests.support.market import Market, Says
+from tests.support.market import Market, ScriptedBot
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import BotRow
 
@@ -23,11 +23,11 @@ def traded(tmp_path: Path, database: str) -> str:
     options: dict[str, Any] = {"name": "my-bot", "tickers": ["AAPL", "IBM"], "fill": "close"}
     market.write("AAPL", [98.0, 99.0, 101.0, 100.0])
     market.write("IBM", [52.0, 51.0, 51.0, 50.0])
-    market.bot(Says, database, answers={"AAPL": 1, "IBM": 1}, **options).run()
+    market.bot(ScriptedBot, database, answers={"AAPL": 1, "IBM": 1}, **options).run()
     market.write("AAPL", [98.0, 99.0, 101.0, 100.0, 110.0], today=THURSDAY)
     market.write("IBM", [52.0, 51.0, 51.0, 50.0, 60.0], today=THURSDAY)
     options["data"] = market.data()
-    market.bot(Says, database, answers={"IBM": -1}, **options).run()
+    market.bot(ScriptedBot, database, answers={"IBM": -1}, **options).run()
     return database
 
 

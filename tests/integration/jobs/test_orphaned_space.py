@@ -34,7 +34,7 @@ Arrange = Callable[[Hub, str, ExitStack], object]
 
 
 @dataclass(frozen=True)
-class Way:
+class EarlyEnd:
     """One way to end before the wake, with the sample's tickers by default."""
 
     name: str
@@ -99,45 +99,45 @@ def fails(error: Exception) -> Arrange:
 
 
 WAYS = [
-    Way("a wrong number", 2, "paused", environ={"KRONOS_HORIZON": "abc"}),
-    Way("a wrong option", 2, "paused", arguments=["run", "--horizon", "abc"]),
-    Way("a wrong policy", 2, "loud", environ={"KRONOS_PAUSE": "perhaps"}),
-    Way("a wrong name of the Space", 2, "loud", environ={"HF_SPACE_REPO": "nonsense"}),
-    Way("a wrong address of the Space", 2, "loud", environ={"KRONOS_SPACE_URL": "ftp://me"}),
-    Way("a source that is not there", 2, "paused", arguments=["--source", "csv:nowhere"]),
-    Way("no tickers", 2, "paused", arguments=[], environ={"KRONOS_EXTRA_SYMBOLS": ""}),
-    Way(
+    EarlyEnd("a wrong number", 2, "paused", environ={"KRONOS_HORIZON": "abc"}),
+    EarlyEnd("a wrong option", 2, "paused", arguments=["run", "--horizon", "abc"]),
+    EarlyEnd("a wrong policy", 2, "loud", environ={"KRONOS_PAUSE": "perhaps"}),
+    EarlyEnd("a wrong name of the Space", 2, "loud", environ={"HF_SPACE_REPO": "nonsense"}),
+    EarlyEnd("a wrong address of the Space", 2, "loud", environ={"KRONOS_SPACE_URL": "ftp://me"}),
+    EarlyEnd("a source that is not there", 2, "paused", arguments=["--source", "csv:nowhere"]),
+    EarlyEnd("no tickers", 2, "paused", arguments=[], environ={"KRONOS_EXTRA_SYMBOLS": ""}),
+    EarlyEnd(
         "a shard without tickers", 0, "paused",
         arguments=[*SAMPLE, "--shard", "1/7", "--symbols", "AAPL"],
     ),
-    Way(
+    EarlyEnd(
         "a shard without tickers, and a pause that fails", 1, "loud",
         arguments=[*SAMPLE, "--shard", "1/7", "--symbols", "AAPL"],
         arrange=faults(pause=500),
     ),
-    Way("the database is away", 1, "loud", environ={"DATABASE_URL": NO_SERVER}),
-    Way("the database has no readable address", 2, "loud", environ={"DATABASE_URL": "nonsense"}),
-    Way("a mistake of ours", 1, "paused", arrange=fails(ZeroDivisionError("a bug"))),
-    Way("a signal", 143, "paused", arrange=signalled),
-    Way("the restart is refused", 2, "paused", arrange=faults(restart=403)),
-    Way("the Hub answers 503 to all", 1, "loud", arrange=faults(runtime=503, pause=503)),
-    Way("the Hub answers 503 for a while", 1, "paused", arrange=faults(8, runtime=503)),
-    Way("the token is wrong", 2, "loud", environ={"HF_TOKEN": "hf_wrong"}),
-    Way("another run is at work", 0, "left", arrange=held("run 0/1", works=True)),
-    Way("a run that does nothing holds the lock", 1, "paused",
+    EarlyEnd("the database is away", 1, "loud", environ={"DATABASE_URL": NO_SERVER}),
+    EarlyEnd("an unreadable database address", 2, "loud", environ={"DATABASE_URL": "nonsense"}),
+    EarlyEnd("a mistake of ours", 1, "paused", arrange=fails(ZeroDivisionError("a bug"))),
+    EarlyEnd("a signal", 143, "paused", arrange=signalled),
+    EarlyEnd("the restart is refused", 2, "paused", arrange=faults(restart=403)),
+    EarlyEnd("the Hub answers 503 to all", 1, "loud", arrange=faults(runtime=503, pause=503)),
+    EarlyEnd("the Hub answers 503 for a while", 1, "paused", arrange=faults(8, runtime=503)),
+    EarlyEnd("the token is wrong", 2, "loud", environ={"HF_TOKEN": "hf_wrong"}),
+    EarlyEnd("another run is at work", 0, "left", arrange=held("run 0/1", works=True)),
+    EarlyEnd("a run that does nothing holds the lock", 1, "paused",
         arrange=held("run 0/1", works=False)),
-    Way(
+    EarlyEnd(
         "another run uses the Space", 0, "left",
         arguments=[*SAMPLE, "--shard", "1/7", "--symbols", "AAPL"],
         arrange=held(f"Space {REPO}", works=True),
     ),
-    Way("pausing is not wanted", 2, "left",
+    EarlyEnd("pausing is not wanted", 2, "left",
         environ={"KRONOS_HORIZON": "abc", "KRONOS_PAUSE": "never"}),
-    Way("only what a run woke is to be paused", 2, "left",
+    EarlyEnd("only what a run woke is to be paused", 2, "left",
         environ={"KRONOS_HORIZON": "abc", "KRONOS_PAUSE": "if-woken"}),
-    Way("only what a run woke is to be paused, and one did", 2, "paused",
+    EarlyEnd("only what a run woke is to be paused, and one did", 2, "paused",
         environ={"KRONOS_HORIZON": "abc", "KRONOS_PAUSE": "if-woken"}, arrange=woken),
-    Way("without a token", 2, "left", environ={"KRONOS_HORIZON": "abc", "HF_TOKEN": ""}),
+    EarlyEnd("without a token", 2, "left", environ={"KRONOS_HORIZON": "abc", "HF_TOKEN": ""}),
 ]  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def settings(environ: dict[str, str], folder: Path) -> Iterator[None]:
         yield
 
 
-def run(way: Way, hub: Hub, database: str, folder: Path, capsys: Any) -> tuple[int, str]:
+def run(way: EarlyEnd, hub: Hub, database: str, folder: Path, capsys: Any) -> tuple[int, str]:
     """Run the command in this process; return its exit code and output."""
     arguments = way.arguments if way.arguments[:1] == ["run"] else ["run", *way.arguments]
     with ExitStack() as stack:
@@ -175,7 +175,7 @@ def run(way: Way, hub: Hub, database: str, folder: Path, capsys: Any) -> tuple[i
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 def test_a_space_that_was_left_running_is_paused_or_cried_about(
-    way: Way, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
+    way: EarlyEnd, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     hub.start_now()
     code, told = run(way, hub, sqlite_url, tmp_path, capsys)
@@ -194,7 +194,7 @@ def test_a_space_that_was_left_running_is_paused_or_cried_about(
     ids=lambda way: way.name,
 )  # fmt: skip
 def test_a_space_that_sleeps_is_neither_paused_nor_warned_about(
-    way: Way, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
+    way: EarlyEnd, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     _, told = run(way, hub, sqlite_url, tmp_path, capsys)
     assert LOUD not in told
@@ -219,7 +219,7 @@ def test_a_database_behind_a_pooler_without_sessions_is_refused_before_the_wake(
 ) -> None:
     hub.start_now()
     with pooled(postgres_url, mode=mode) as url:
-        way = Way("pgbouncer", 2, "loud", environ={"DATABASE_URL": url})
+        way = EarlyEnd("pgbouncer", 2, "loud", environ={"DATABASE_URL": url})
         code, told = run(way, hub, postgres_url, tmp_path, capsys)
     assert (code, hub.running, LOUD in told) == (2, True, True), told
     assert "pool_mode=session" in told.splitlines()[-1]
@@ -228,20 +228,20 @@ def test_a_database_behind_a_pooler_without_sessions_is_refused_before_the_wake(
 
 BESIDE = {"KRONOS_SPACE_URL": "http://127.0.0.1:9", "HF_SPACE_REPO": "", "KRONOS_WAKE_TIMEOUT": "1"}
 OF_A_CHALLENGER = [
-    Way("a wrong number", 2, "paused", environ={"KRONOS_HORIZON": "abc"}),
-    Way("no tickers", 2, "paused", arguments=[], environ={"KRONOS_EXTRA_SYMBOLS": ""}),
-    Way("the champion's Space is out of reach", 1, "paused"),
-    Way("that, and the pause fails", 1, "loud", arrange=faults(pause=500)),
-    Way("the database is away", 1, "loud", environ={"DATABASE_URL": NO_SERVER}),
-    Way("another run uses it", 1, "left", arrange=held(f"Space {REPO}", works=True)),
-    Way("another run is at work", 0, "left", arrange=held("run 0/1", works=True)),
-    Way("models that are none", 2, "loud", environ={"KRONOS_MODELS": f"mini=,base={REPO}"}),
+    EarlyEnd("a wrong number", 2, "paused", environ={"KRONOS_HORIZON": "abc"}),
+    EarlyEnd("no tickers", 2, "paused", arguments=[], environ={"KRONOS_EXTRA_SYMBOLS": ""}),
+    EarlyEnd("the champion's Space is out of reach", 1, "paused"),
+    EarlyEnd("that, and the pause fails", 1, "loud", arrange=faults(pause=500)),
+    EarlyEnd("the database is away", 1, "loud", environ={"DATABASE_URL": NO_SERVER}),
+    EarlyEnd("another run uses it", 1, "left", arrange=held(f"Space {REPO}", works=True)),
+    EarlyEnd("another run is at work", 0, "left", arrange=held("run 0/1", works=True)),
+    EarlyEnd("models that are none", 2, "loud", environ={"KRONOS_MODELS": f"mini=,base={REPO}"}),
 ]
 
 
 @pytest.mark.parametrize("way", OF_A_CHALLENGER, ids=lambda way: way.name)
 def test_a_challengers_space_that_was_left_running_is_paused_or_reported(
-    way: Way, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
+    way: EarlyEnd, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     hub.start_now()
     environ = {**BESIDE, "KRONOS_MODELS": f"mini,base={REPO}", **way.environ}

@@ -299,7 +299,7 @@ def test_a_private_space_gets_the_token_once_it_has_refused_a_request_without(
     hub.private = True
     settings = Settings(hf_token=TOKEN, hf_space_repo=REPO)
     session = requests.Session()
-    session.mount("https://", _To(hub.space_url))
+    session.mount("https://", _RedirectingAdapter(hub.space_url))
     with KronosClient("https://stranger.hf.space", http=session, settings=settings) as client:
         assert not client.is_healthy()
     assert hub.tokens == {None}
@@ -315,7 +315,7 @@ def test_describing_a_space_on_a_hanging_hub_times_out(hub: Hub) -> None:
         space_of(hub, IMPATIENT).info()
 
 
-class _To(HTTPAdapter):
+class _RedirectingAdapter(HTTPAdapter):
     """Redirect requests for any host to one address."""
 
     def __init__(self, address: str) -> None:

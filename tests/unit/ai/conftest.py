@@ -8,7 +8,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from tests.support.openai_server import Answer, Asked, openai_server
+from tests.support.openai_server import Answer, ReceivedRequests, openai_server
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +39,13 @@ def no_warnings_of_openai() -> Iterator[None]:
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Asked]]:
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ReceivedRequests]]:
     """Start a server with these answers and configure it in the environment:
     `served(says("Hold."))`.
     """
     with ExitStack() as servers:
 
-        def serve(*answers: Answer) -> Asked:
+        def serve(*answers: Answer) -> ReceivedRequests:
             url, asked = servers.enter_context(openai_server(*answers))
             monkeypatch.setenv("OPENAI_BASE_URL", url)
             monkeypatch.setenv("OPENAI_API_KEY", "sk-test")

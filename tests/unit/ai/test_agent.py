@@ -16,7 +16,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
 from sqlalchemy import text
 
-from tests.support.market import Market, Says, made_up
+from tests.support.market import Market, ScriptedBot, made_up
 from tests.support.openai_server import calls, openai_server, says
 from tradingbot.ai.agent import LAST_STEP, run_ai_with_tools
 from tradingbot.ai.provider import chat_model
@@ -296,7 +296,7 @@ def read_all(bot: Any) -> list[str]:
 
 
 def test_a_model_can_read_a_bot_but_not_change_it(market: Market, database: str) -> None:
-    bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1})
+    bot = market.bot(ScriptedBot, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1})
     bot.run()
     numbers = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
     with get_db_session(database) as session:
@@ -323,10 +323,10 @@ def test_a_model_can_read_a_bot_but_not_change_it(market: Market, database: str)
 def test_changes_of_a_position_without_a_trade_are_reported_as_such(
     market: Market, database: str
 ) -> None:
-    bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1})
+    bot = market.bot(ScriptedBot, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1})
     bot.run()
     market.write("AAPL", [9.8, 9.9, 10.1, 10.0])  # ten for one
-    bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={})
+    bot = market.bot(ScriptedBot, database, tickers=["AAPL", "IBM"], answers={})
     bot.run()
     trades = read_all(bot)[1].splitlines()
     assert trades[0].endswith(": buy 999.5 AAPL at 10.00, costs 0.00 (split)")
@@ -334,7 +334,7 @@ def test_changes_of_a_position_without_a_trade_are_reported_as_such(
 
 
 def test_a_bot_that_has_never_run_can_be_read(market: Market, database: str) -> None:
-    bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={})
+    bot = market.bot(ScriptedBot, database, tickers=["AAPL", "IBM"], answers={})
     portfolio, trades, *_ = read_all(bot)
     assert (portfolio, trades) == ("USD 10000.00 in cash", "No trades yet.")
 

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatResult
 from langchain_core.tools import BaseTool, StructuredTool, tool
 
-from tests.support.openai_server import Asked, Stream, calls, says, streamed
+from tests.support.openai_server import ReceivedRequests, Stream, calls, says, streamed
 from tests.unit.ai.test_agent import Scripted, ask, double, results, wants
 from tradingbot.ai.agent import run_ai_with_tools, run_ai_with_tools_async
 from tradingbot.errors import AIError
@@ -21,7 +21,7 @@ from tradingbot.settings import Timeouts, use_timeouts
 
 pytestmark = pytest.mark.integration
 
-Serve = Callable[..., Asked]
+Serve = Callable[..., ReceivedRequests]
 
 
 def ask_awaited(model: Any, *tools: Any, **options: Any) -> str:
@@ -37,7 +37,7 @@ async def fetch(name: str) -> str:
     return f"<{name}>"
 
 
-class OfAClass(BaseTool):
+class ClassTool(BaseTool):
     """A tool as other libraries write them: the synchronous method raises."""
 
     name: str = "fetch"
@@ -50,7 +50,7 @@ class OfAClass(BaseTool):
         return await fetch(name)
 
 
-class OfMCP:
+class McpTool:
     """A tool like those of langchain-mcp-adapters: JSON schema, content blocks and an artifact."""
 
     def __new__(cls) -> Any:
@@ -65,7 +65,7 @@ class OfMCP:
 
 
 @pytest.mark.parametrize("run", BOTH)
-@pytest.mark.parametrize("made", [lambda: fetch, lambda: tool(fetch), OfAClass, OfMCP])
+@pytest.mark.parametrize("made", [lambda: fetch, lambda: tool(fetch), ClassTool, McpTool])
 def test_tools_that_are_only_asynchronous_are_run(run: Any, made: Callable[[], Any]) -> None:
     model = Scripted(
         answers=[wants(("fetch", {"name": "a"}), ("double", {"number": 2})), AIMessage("ok")]
@@ -331,7 +331,7 @@ def test_a_custom_chat_model_can_stream() -> None:
     assert pieces == list("Hold.")
 
 
-class OfNobody(BaseException):
+class ForeignException(BaseException):
     """An exception that is no subclass of Exception, and not one of Python's own."""
 
 
@@ -343,9 +343,9 @@ class OfNobody(BaseException):
         SystemExit(3),
         asyncio.CancelledError(),
         GeneratorExit(),
-        OfNobody("odd"),
+        ForeignException("odd"),
         BaseExceptionGroup("", [OSError()]),
-        BaseExceptionGroup("", [OfNobody("odd")]),
+        BaseExceptionGroup("", [ForeignException("odd")]),
     ],
 )
 def test_any_exception_of_a_tool_becomes_an_error_for_the_model(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from langchain_core.tools import tool
 
 from tests.support.openai_server import (
-    Asked,
-    Raw,
+    RawBody,
+    ReceivedRequests,
     Stream,
     calls,
     completion,
@@ -27,7 +27,7 @@ from tradingbot.errors import AIError
 
 pytestmark = pytest.mark.integration  # the client runs a command to detect the platform
 
-Serve = Callable[..., Asked]
+Serve = Callable[..., ReceivedRequests]
 
 
 @tool
@@ -56,50 +56,55 @@ WAYS = [whole, awaited, in_pieces, in_pieces_awaited]
 
 NO_ANSWERS = {
     "error object": (
-        Raw.of({"error": {"message": "Provider returned error", "code": 502}}),
+        RawBody.of({"error": {"message": "Provider returned error", "code": 502}}),
         "200 with the error 502: Provider returned error",
     ),
-    "error text": (Raw.of({"error": "no such model"}), "200 with the error: no such model"),
+    "error text": (RawBody.of({"error": "no such model"}), "200 with the error: no such model"),
     "error beside choices": (
-        Raw.of(completion(says(""), error={"message": "overloaded"})),
+        RawBody.of(completion(says(""), error={"message": "overloaded"})),
         "200 with the error: overloaded",
     ),
     "error in the choice": (
-        Raw.of({"choices": [{"message": says(""), "error": {"code": 524, "message": "slow"}}]}),
+        RawBody.of({"choices": [{"message": says(""), "error": {"code": 524, "message": "slow"}}]}),
         "200 with the error 524: slow",
     ),
-    "choices null": (Raw.of(completion(None) | {"choices": None}), "choices=null"),
-    "choices empty": (Raw.of(completion(None) | {"choices": []}), r"choices=\[\]"),
-    "choices an object": (Raw.of({"choices": {"a": 1}}), r'choices={"a": 1}'),
-    "a choice that is null": (Raw.of({"choices": [None]}), r"choices=\[null\]"),
-    "no message": (Raw.of(completion(None)), r"choices=\[.*\"message\": null"),
-    "no completion at all": (Raw.of({"hello": 1}), "without an answer: choices=null"),
-    "content of the wrong kind": (Raw.of(completion(says("") | {"content": 5})), "content=5"),
-    "a page": (Raw("<html>Sign in</html>", "text/html"), "no JSON: '<html>Sign in</html>'"),
-    "a page that claims JSON": (Raw("<html>Sign in</html>"), "no JSON: '<html>Sign in</html>'"),
-    "an empty body": (Raw(""), "an empty body"),
-    "an empty text": (Raw("", "text/plain"), "an empty body"),
-    "half of a completion": (Raw(json.dumps(completion(says("x")))[:40]), 'no JSON: \'{"id"'),
-    "a list": (Raw("[1]"), r"JSON that is no object: \[1\]"),
-    "null": (Raw("null"), "JSON that is no object: null"),
-    "no text": (Raw(b"\xff\xfe{"), "bytes that are no text"),
+    "choices null": (RawBody.of(completion(None) | {"choices": None}), "choices=null"),
+    "choices empty": (RawBody.of(completion(None) | {"choices": []}), r"choices=\[\]"),
+    "choices an object": (RawBody.of({"choices": {"a": 1}}), r'choices={"a": 1}'),
+    "a choice that is null": (RawBody.of({"choices": [None]}), r"choices=\[null\]"),
+    "no message": (RawBody.of(completion(None)), r"choices=\[.*\"message\": null"),
+    "no completion at all": (RawBody.of({"hello": 1}), "without an answer: choices=null"),
+    "content of the wrong kind": (RawBody.of(completion(says("") | {"content": 5})), "content=5"),
+    "a page": (RawBody("<html>Sign in</html>", "text/html"), "no JSON: '<html>Sign in</html>'"),
+    "a page that claims JSON": (RawBody("<html>Sign in</html>"), "no JSON: '<html>Sign in</html>'"),
+    "an empty body": (RawBody(""), "an empty body"),
+    "an empty text": (RawBody("", "text/plain"), "an empty body"),
+    "half of a completion": (RawBody(json.dumps(completion(says("x")))[:40]), 'no JSON: \'{"id"'),
+    "a list": (RawBody("[1]"), r"JSON that is no object: \[1\]"),
+    "null": (RawBody("null"), "JSON that is no object: null"),
+    "no text": (RawBody(b"\xff\xfe{"), "bytes that are no text"),
     "refusal": (
-        Raw.of(completion({**says(""), "content": None, "refusal": "I will not."})),
+        RawBody.of(completion({**says(""), "content": None, "refusal": "I will not."})),
         "refuses to answer: 'I will not.'",
     ),
     "cut off": (
-        Raw.of(completion(says("I would"), "length")),
+        RawBody.of(completion(says("I would"), "length")),
         "cut off at its limit of tokens .finish_reason=length. after 7 characters: 'I would'",
     ),
-    "cut off before a word": (Raw.of(completion(says(""), "length")), "after 0 characters"),
+    "cut off before a word": (RawBody.of(completion(says(""), "length")), "after 0 characters"),
     "cut off in a call": (
-        Raw.of(completion(calls(("double", '{"num')), "length")),
+        RawBody.of(completion(calls(("double", '{"num')), "length")),
         "cut off at its limit of tokens",
     ),
-    "filtered": (Raw.of(completion(says("I"), "content_filter")), "stopped by a content filter"),
-    "failed": (Raw.of(completion(says(""), "error")), "failed while it answered"),
+    "filtered": (
+        RawBody.of(completion(says("I"), "content_filter")),
+        "stopped by a content filter",
+    ),
+    "failed": (RawBody.of(completion(says(""), "error")), "failed while it answered"),
     "a call of the old kind": (
-        Raw.of(completion({**says(""), "function_call": {"name": "f", "arguments": "{}"}}, "x")),
+        RawBody.of(
+            completion({**says(""), "function_call": {"name": "f", "arguments": "{}"}}, "x")
+        ),
         r"empty answer in step 1 \(finish_reason=x\)",
     ),
 }
@@ -108,7 +113,7 @@ NO_ANSWERS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("answer", "says_"), NO_ANSWERS.values(), ids=NO_ANSWERS)
 def test_an_invalid_completion_is_an_error_that_shows_it(
-    served: Serve, way: Callable[..., str], answer: Raw, says_: str
+    served: Serve, way: Callable[..., str], answer: RawBody, says_: str
 ) -> None:
     served(answer)
     with pytest.raises(AIError, match=says_) as error:
@@ -195,7 +200,7 @@ def test_calls_without_ids_or_with_one_id_are_distinguished(served: Serve) -> No
 def test_answers_of_a_passed_chat_model_are_validated_too(served: Serve) -> None:
     from langchain_openai import ChatOpenAI
 
-    with openai_server(Raw.of({"error": "no such model"})) as (url, _):
+    with openai_server(RawBody.of({"error": "no such model"})) as (url, _):
         model = ChatOpenAI(model="m", base_url=url, api_key="x")  # type: ignore[arg-type]
         with pytest.raises(AIError, match="200 with the error: no such model"):
             whole(model=model)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.market import Market, Says, made_up
+from tests.support.market import Market, ScriptedBot, made_up
 from tradingbot.bots.account import Fill
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
@@ -195,13 +195,13 @@ def test_overflowing_growth_does_not_end_a_backtest() -> None:
 def test_a_backtest_needs_cash(cash: Any) -> None:
     bars = history([10, 10, 10], [10, 10, 10])
     with pytest.raises(TradeRefused, match="expected"):
-        Says("b", "X", answers={}).backtest(bars, cash=cash)
+        ScriptedBot("b", "X", answers={}).backtest(bars, cash=cash)
 
 
 def test_an_exception_or_a_wrong_answer_ends_the_backtest_and_names_the_bar() -> None:
     bars = history([10, 10, 10], [10, 10, 10])
     with pytest.raises(StrategyError, match=r"deciding on X of 2024-01-01.*answered 7"):
-        Says("b", "X", answers={"X": 7}).backtest(bars)
+        ScriptedBot("b", "X", answers={"X": 7}).backtest(bars)
 
 
 def test_frames_of_yfinance_are_replayed_like_your_own() -> None:
@@ -218,12 +218,12 @@ def test_frames_of_yfinance_are_replayed_like_your_own() -> None:
 
 def test_impossible_histories_are_refused() -> None:
     bars = history([10, 10, 10], [10, 10, 10])
-    two = Says("b", tickers=["X", "Y"], answers={})
+    two = ScriptedBot("b", tickers=["X", "Y"], answers={})
     with pytest.raises(ConfigError, match="give a history of each"):
         two.backtest(bars)
     with pytest.raises(DataError, match="Y: the backtest was given no history of it"):
         two.backtest({"X": bars})
-    one = Says("b", "X", answers={})
+    one = ScriptedBot("b", "X", answers={})
     with pytest.raises(DataError, match="two bars at least"):
         one.backtest(bars.iloc[:1])
     with pytest.raises(DataError, match="not one column close"):
@@ -288,7 +288,7 @@ def test_ten_years_of_daily_bars_take_less_than_a_second() -> None:
 def test_a_backtest_reads_no_database(tmp_path: Path) -> None:
     bars = history([10, 10, 10], [10, 10, 10])
     nowhere = partial(get_db_session, "postgresql://me@127.0.0.1:9/kronos")
-    Says("b", "X", answers={"X": 1}, sessions=nowhere).backtest(bars)
+    ScriptedBot("b", "X", answers={"X": 1}, sessions=nowhere).backtest(bars)
 
 
 def test_a_fill_at_the_close_is_reported_as_optimistic() -> None:

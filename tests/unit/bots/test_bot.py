@@ -17,7 +17,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from tests.support import commands
-from tests.support.market import Market, Says
+from tests.support.market import Market, ScriptedBot
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.broker import PaperBroker
 from tradingbot.bots.console import lines
@@ -65,7 +65,7 @@ def logs(url: str) -> list[RunLog]:
 def test_a_round_buys_at_the_newest_close_and_counts_the_costs(
     market: Market, database: str
 ) -> None:
-    done = market.bot(Says, database, symbol="aapl", answers={"AAPL": 1}).run()
+    done = market.bot(ScriptedBot, database, symbol="aapl", answers={"AAPL": 1}).run()
     # 10,000 = 99.95002499 x 100 plus 5 basis points
     assert portfolio(database) == {"USD": 0.0, "AAPL": pytest.approx(10_000 / 100.05)}
     with get_db_session(database) as session:
@@ -88,7 +88,7 @@ def test_cash_is_split_evenly_and_slippage_is_a_setting(
 ) -> None:
     monkeypatch.setenv("KRONOS_SLIPPAGE_BPS", "0")
     bot = market.bot(
-        Says, database, tickers=["AAPL", "IBM"], settings=None, answers={"AAPL": 1, "IBM": 1}
+        ScriptedBot, database, tickers=["AAPL", "IBM"], settings=None, answers={"AAPL": 1, "IBM": 1}
     )
     bot.run()
     assert portfolio(database) == {"USD": 0.0, "AAPL": 50.0, "IBM": 100.0}
@@ -114,30 +114,30 @@ def test_a_decision_sees_the_newest_bar_earlier_bars_and_the_position(
 
 
 def test_a_new_bot_makes_its_tickers_active(market: Market, database: str) -> None:
-    market.bot(Says, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1}).run()
+    market.bot(ScriptedBot, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1}).run()
     with get_db_session(database) as session:
         assert active_symbols(session) == ["AAPL", "IBM"]
-    market.bot(Says, database, tickers=["AAPL"], answers={}).run()
+    market.bot(ScriptedBot, database, tickers=["AAPL"], answers={}).run()
     with get_db_session(database) as session:
         assert active_symbols(session) == ["AAPL"], "what it neither owns nor watches is gone"
 
 
 def test_holdings_of_unwatched_tickers_are_kept(market: Market, sqlite_url: str) -> None:
-    market.bot(Says, sqlite_url, tickers=["AAPL"], answers={"AAPL": 1}).run()
-    market.bot(Says, sqlite_url, tickers=["IBM"], answers={"IBM": 1}).run()
+    market.bot(ScriptedBot, sqlite_url, tickers=["AAPL"], answers={"AAPL": 1}).run()
+    market.bot(ScriptedBot, sqlite_url, tickers=["IBM"], answers={"IBM": 1}).run()
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(10_000 / 100.05)
-    market.bot(Says, sqlite_url, tickers=["IBM"], answers={}).sell("AAPL")
+    market.bot(ScriptedBot, sqlite_url, tickers=["IBM"], answers={}).sell("AAPL")
     assert portfolio(sqlite_url)["AAPL"] == 0
 
 
 def test_each_bar_is_traded_at_most_once(market: Market, database: str, tmp_path: Path) -> None:
-    market.bot(Says, database, tickers=["AAPL"], answers={"AAPL": 1}).run()
-    again = market.bot(Says, database, tickers=["AAPL"], answers={"AAPL": -1}).run()
+    market.bot(ScriptedBot, database, tickers=["AAPL"], answers={"AAPL": 1}).run()
+    again = market.bot(ScriptedBot, database, tickers=["AAPL"], answers={"AAPL": -1}).run()
     assert again.fills == []
     assert again.decisions[0].traded_before
     tomorrow = Market(tmp_path / "tomorrow", today=datetime(2024, 5, 16))
     tomorrow.write("AAPL", [99.0, 101.0, 100.0, 110.0])
-    tomorrow.bot(Says, database, tickers=["AAPL"], answers={"AAPL": -1}).run()
+    tomorrow.bot(ScriptedBot, database, tickers=["AAPL"], answers={"AAPL": -1}).run()
     assert [(side, price) for side, _, _, price in trades(database)] == [
         ("buy", 100.0), ("sell", 110.0),
     ]  # fmt: skip
@@ -149,8 +149,8 @@ def test_each_bar_is_traded_at_most_once(market: Market, database: str, tmp_path
 def test_a_round_without_a_trade_may_be_followed_by_one_on_the_same_bar(
     market: Market, database: str
 ) -> None:
-    market.bot(Says, database, tickers=["AAPL"], answers={}).run()
-    market.bot(Says, database, tickers=["AAPL"], answers={"AAPL": 1}).run()
+    market.bot(ScriptedBot, database, tickers=["AAPL"], answers={}).run()
+    market.bot(ScriptedBot, database, tickers=["AAPL"], answers={"AAPL": 1}).run()
     assert len(trades(database)) == 1
 
 
@@ -196,7 +196,7 @@ def test_several_processes_with_the_same_bot_trade_once(
 def decided_before(market: Market, database: str, fill: str) -> None:
     """Run a first round; with `fill="open"`, an order waits that fills at the open of 100."""
     market.bot(
-        Says, database, tickers=["AAPL"], answers={"AAPL": int(fill == "open")}, fill=fill
+        ScriptedBot, database, tickers=["AAPL"], answers={"AAPL": int(fill == "open")}, fill=fill
     ).run()
     if fill == "open":
         market.write("AAPL", [98.0, 99.0, 101.0, 100.0, 104.0], today=datetime(2024, 5, 16))
@@ -271,7 +271,7 @@ def test_an_invalid_answer_is_a_strategy_error(
     market: Market, sqlite_url: str, answer: Any
 ) -> None:
     with pytest.raises(StrategyError, match=r"answered .*; expected -1, 0 or 1; nothing was"):
-        market.bot(Says, sqlite_url, symbol="AAPL", answers={"AAPL": answer}).run()
+        market.bot(ScriptedBot, sqlite_url, symbol="AAPL", answers={"AAPL": answer}).run()
     assert trades(sqlite_url) == []
     assert [log.status for log in logs(sqlite_url)] == ["failed"]
 
@@ -340,7 +340,7 @@ def test_an_error_of_any_kind_is_logged_in_one_line(market: Market, database: st
 def test_numbers_of_any_type_are_valid_answers(
     market: Market, sqlite_url: str, answer: Any
 ) -> None:
-    market.bot(Says, sqlite_url, symbol="AAPL", answers={"AAPL": answer}).run()
+    market.bot(ScriptedBot, sqlite_url, symbol="AAPL", answers={"AAPL": answer}).run()
     assert len(trades(sqlite_url)) == 1
 
 
@@ -348,12 +348,14 @@ def test_a_price_of_0_is_not_traded_at(
     market: Market, database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     both = {"AAPL": 1, "IBM": 1}
-    market.bot(Says, database, tickers=["AAPL", "IBM"], answers=both).run()
+    market.bot(ScriptedBot, database, tickers=["AAPL", "IBM"], answers=both).run()
     before = portfolio(database)
     tomorrow = Market(tmp_path / "tomorrow", today=datetime(2024, 5, 16))
     tomorrow.write("AAPL", [99.0, 101.0, 100.0, 0.0])
     tomorrow.write("IBM", [51.0, 50.0, 55.0])
-    bot = tomorrow.bot(Says, database, tickers=["AAPL", "IBM"], answers={"AAPL": -1, "IBM": -1})
+    bot = tomorrow.bot(
+        ScriptedBot, database, tickers=["AAPL", "IBM"], answers={"AAPL": -1, "IBM": -1}
+    )
     with caplog.at_level(logging.WARNING):
         done = bot.run()
     assert done.failed["AAPL"].startswith(
@@ -368,7 +370,7 @@ def test_a_price_of_0_is_not_traded_at(
 def test_a_ticker_with_outdated_bars_is_skipped_alone(market: Market, sqlite_url: str) -> None:
     market.write("OLD", [10.0, 11.0], today=datetime(2024, 5, 8))
     bot = market.bot(
-        Says, sqlite_url, tickers=["OLD", "AAPL", "NONE"], answers={"OLD": 1, "AAPL": 1}
+        ScriptedBot, sqlite_url, tickers=["OLD", "AAPL", "NONE"], answers={"OLD": 1, "AAPL": 1}
     )
     done = bot.run()
     assert list(done.failed) == ["OLD", "NONE"]
@@ -380,7 +382,7 @@ def test_a_ticker_with_outdated_bars_is_skipped_alone(market: Market, sqlite_url
 
 def test_a_round_without_any_usable_ticker_fails(market: Market, sqlite_url: str) -> None:
     with pytest.raises(DataError, match=r"no file NONE.csv"):
-        market.bot(Says, sqlite_url, symbol="NONE", answers={}).run()
+        market.bot(ScriptedBot, sqlite_url, symbol="NONE", answers={}).run()
     assert [(log.status, log.exit_code) for log in logs(sqlite_url)] == [("failed", 1)]
 
 
@@ -413,11 +415,11 @@ def test_a_bot_without_a_decision_function_says_so(market: Market, sqlite_url: s
 def test_candles_that_contradict_earlier_ones_are_refused(
     market: Market, database: str, tmp_path: Path
 ) -> None:
-    market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}).run()
+    market.bot(ScriptedBot, database, symbol="AAPL", answers={"AAPL": 1}).run()
     past = Market(tmp_path / "past", today=datetime(2013, 2, 21))
     past.write("AAPL", [440.0, 450.0, 446.06])
     with pytest.raises(ConfigError, match="has traded AAPL at 2024-05-15 20:00, after the newest"):
-        past.bot(Says, database, symbol="AAPL", answers={"AAPL": -1}).run()
+        past.bot(ScriptedBot, database, symbol="AAPL", answers={"AAPL": -1}).run()
     assert len(trades(database)) == 1
     assert [log.exit_code for log in logs(database)] == [0, 2]
 
@@ -425,15 +427,15 @@ def test_candles_that_contradict_earlier_ones_are_refused(
 def test_a_split_changes_the_quantity_and_not_the_value(
     market: Market, database: str, tmp_path: Path
 ) -> None:
-    market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}).run()
+    market.bot(ScriptedBot, database, symbol="AAPL", answers={"AAPL": 1}).run()
     after = Market(tmp_path / "after", today=datetime(2024, 5, 16))
     after.write("AAPL", [9.8, 9.9, 10.1, 10.0, 11.0])  # ten for one
-    done = after.bot(Says, database, symbol="AAPL", answers={}).run()
+    done = after.bot(ScriptedBot, database, symbol="AAPL", answers={}).run()
     assert portfolio(database)["AAPL"] == pytest.approx(10 * 10_000 / 100.05)
     assert "a split; 99.95 are now 999.5" in done.remarks[0]
     booked = [("sell", 100.0), ("buy", 10.0)]
     assert [(side, price) for side, _, _, price in trades(database)[1:]] == booked
-    again = after.bot(Says, database, symbol="AAPL", answers={"AAPL": -1}).run()
+    again = after.bot(ScriptedBot, database, symbol="AAPL", answers={"AAPL": -1}).run()
     assert again.remarks == ["AAPL: the source tells of no dividends, and none are credited"]
     assert portfolio(database)["USD"] == pytest.approx(10_000 / 100.05 * 110 * 0.9995)
 
@@ -452,7 +454,7 @@ def test_a_connection_lost_during_a_trade_trades_nothing(
         with get_engine(postgres_url).connect() as other:
             other.execute(text(f"SELECT pg_terminate_backend({backend})"))
 
-    bot = market.bot(Says, postgres_url, symbol="AAPL", answers={"AAPL": 1})
+    bot = market.bot(ScriptedBot, postgres_url, symbol="AAPL", answers={"AAPL": 1})
     with monkeypatch.context() as patched:
         patched.setattr(PaperBroker, "close", lose)
         with pytest.raises(DatabaseError, match="server closed the connection"):
@@ -478,7 +480,7 @@ def test_a_lost_answer_to_the_commit_leaves_log_and_trades_consistent(
             lost.append(True)
             raise DatabaseError("the server closed the connection")
 
-    bot = market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}, sessions=unlucky)
+    bot = market.bot(ScriptedBot, database, symbol="AAPL", answers={"AAPL": 1}, sessions=unlucky)
     with pytest.raises(DatabaseError):
         bot.run()
     assert lost
@@ -521,12 +523,12 @@ def test_a_process_killed_during_a_trade_has_traded_nothing(
     assert trades(database) == []
     assert portfolio(database) == {"USD": 10_000.0, "AAPL": 0.0}
     assert [log.status for log in logs(database)] == ["ok", "running"], "the killed one's"
-    market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}, fill=fill).run()
+    market.bot(ScriptedBot, database, symbol="AAPL", answers={"AAPL": 1}, fill=fill).run()
     assert [(side, price) for side, _, _, price in trades(database)] == [("buy", 100.0)]
 
 
 def test_a_database_out_of_reach_ends_the_round_before_it_began(market: Market) -> None:
-    bot = market.bot(Says, "postgresql://me@127.0.0.1:9/kronos", symbol="AAPL", answers={})
+    bot = market.bot(ScriptedBot, "postgresql://me@127.0.0.1:9/kronos", symbol="AAPL", answers={})
     with pytest.raises(DatabaseError, match="127"):
         bot.run()
 
@@ -535,7 +537,7 @@ def test_a_database_out_of_reach_ends_the_round_before_it_began(market: Market) 
 
 
 def test_a_bot_may_trade_manually_outside_decisions(market: Market, database: str) -> None:
-    bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={})
+    bot = market.bot(ScriptedBot, database, tickers=["AAPL", "IBM"], answers={})
     assert bot.portfolio == {"USD": 10_000.0}, "a new bot's"
     bot.buy("AAPL", 4_002.0)
     assert bot.portfolio == {"USD": 5_998.0, "AAPL": pytest.approx(40.0), "IBM": 0.0}
@@ -568,7 +570,7 @@ def test_manual_trading_inside_a_decision_is_refused(
 
 def test_cash_is_distinct_from_a_ticker_named_usd(market: Market, sqlite_url: str) -> None:
     market.write("USD", [60.0, 61.0])  # on Yahoo, USD is also the ticker of an ETF
-    bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
+    bot = market.bot(ScriptedBot, sqlite_url, symbol="AAPL", answers={})
     for order in (
         lambda: bot.buy("USD", 100.0),
         lambda: bot.sell("usd"),
@@ -580,7 +582,7 @@ def test_cash_is_distinct_from_a_ticker_named_usd(market: Market, sqlite_url: st
 
 
 def test_spellings_of_a_ticker_share_one_position(market: Market, sqlite_url: str) -> None:
-    bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
+    bot = market.bot(ScriptedBot, sqlite_url, symbol="AAPL", answers={})
     bot.buy(" aapl ", 5_002.5)
     assert bot.portfolio == {"USD": 4_997.5, "AAPL": pytest.approx(50.0)}
     with pytest.raises(TradeRefused, match="a ticker is listed twice"):
@@ -593,7 +595,7 @@ def test_spellings_of_a_ticker_share_one_position(market: Market, sqlite_url: st
 
 def test_a_manual_trade_refuses_an_outdated_price(market: Market, sqlite_url: str) -> None:
     market.write("OLD", [10.0, 11.0], today=datetime(2024, 5, 8))
-    bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
+    bot = market.bot(ScriptedBot, sqlite_url, symbol="AAPL", answers={})
     for order in (lambda: bot.buy("OLD", 100.0), lambda: bot.rebalance({"OLD": 0.5})):
         with pytest.raises(DataError, match="sessions since: 5; there is no price to trade at"):
             order()
@@ -604,8 +606,8 @@ def test_a_manual_trade_refuses_an_outdated_price(market: Market, sqlite_url: st
 def test_an_invalid_edited_portfolio_is_one_clear_line(
     market: Market, database: str, edited: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    market.bot(Says, database, name="other", symbol="IBM", answers={}).run()
-    bot = market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1})
+    market.bot(ScriptedBot, database, name="other", symbol="IBM", answers={}).run()
+    bot = market.bot(ScriptedBot, database, symbol="AAPL", answers={"AAPL": 1})
     bot.run()
     if edited == "not JSON" and database.startswith("postgres"):
         edited = '"text"'  # Postgres's JSON type rejects anything else that is invalid
@@ -629,7 +631,7 @@ def test_an_invalid_edited_portfolio_is_one_clear_line(
 def test_an_impossible_quantity_ends_the_round_and_is_logged(
     market: Market, sqlite_url: str, amount: str
 ) -> None:
-    bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={"AAPL": -1})
+    bot = market.bot(ScriptedBot, sqlite_url, symbol="AAPL", answers={"AAPL": -1})
     bot.run()
     with get_db_session(sqlite_url) as session:
         owned = f'{{"USD": 10000, "AAPL": {amount}}}'
@@ -644,14 +646,14 @@ def test_the_period_limits_the_visible_past(tmp_path: Path, sqlite_url: str) -> 
     market = Market(tmp_path / "candles")
     market.write("AAPL", [100.0 + i for i in range(300)])
     lengths = {
-        period: len(market.bot(Says, sqlite_url, symbol="AAPL", period=period).fetch("AAPL"))
+        period: len(market.bot(ScriptedBot, sqlite_url, symbol="AAPL", period=period).fetch("AAPL"))
         for period in ("1d", "2wk", "1y", "999y", "max")
     }
     assert lengths == {"1d": 1, "2wk": 10, "1y": 252, "999y": 300, "max": 300}
 
 
 def test_a_round_prints_decisions_trades_and_portfolio(market: Market, sqlite_url: str) -> None:
-    class Explains(Says):
+    class Explains(ScriptedBot):
         def decisionFunction(self, row: Any) -> Any:
             self.reason = f"it closed at {row['close']:g}"
             return super().decisionFunction(row)

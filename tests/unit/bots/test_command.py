@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.support.market import Market, Says
+from tests.support.market import Market, ScriptedBot
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.errors import ConfigError
@@ -23,7 +23,7 @@ def bot(tmp_path: Path, sqlite_url: str) -> Any:
     market = Market(tmp_path / "candles")
     market.write("AAPL", [100.0 + i % 5 for i in range(40)])
     market.write("IBM", [50.0] * 40)
-    return market.bot(Says, sqlite_url, tickers=["AAPL"], answers={"AAPL": 1, "IBM": 1})
+    return market.bot(ScriptedBot, sqlite_url, tickers=["AAPL"], answers={"AAPL": 1, "IBM": 1})
 
 
 def run(bot: Any, *arguments: str) -> Any:
@@ -225,7 +225,7 @@ def test_custom_keywords_are_parameters() -> None:
         Own("x", "AAPL", windw=3)
 
 
-class Tuned(Says):
+class Tuned(ScriptedBot):
     """A strategy with keyword parameters of all types."""
 
     def __init__(

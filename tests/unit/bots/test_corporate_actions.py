@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.support.market import Says
+from tests.support.market import ScriptedBot
 from tests.unit.bots.test_splits import CLOSES, DAYS, Told, bot
 from tradingbot.bots.backtest import Backtest
 from tradingbot.bots.bot import Bot
@@ -24,7 +24,9 @@ def frame(closes: Sequence[float], **columns: Sequence[float]) -> pd.DataFrame:
 
 def held(history: Any, tickers: Sequence[str] = ("AAPL",)) -> Backtest:
     answers = dict.fromkeys(tickers, 1)
-    result: Backtest = Says("b", tickers=tickers, answers=answers, settings=FREE).backtest(history)
+    result: Backtest = ScriptedBot("b", tickers=tickers, answers=answers, settings=FREE).backtest(
+        history
+    )
     return result
 
 

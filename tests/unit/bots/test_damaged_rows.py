@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from tests.support.market import Market, Says
+from tests.support.market import Market, ScriptedBot
 from tradingbot.bots.repository import read_portfolio
 from tradingbot.bots.statement import read_statements
 from tradingbot.bots.universe import active_symbols
@@ -26,7 +26,7 @@ def market(tmp_path: Path, sqlite_url: str) -> Market:
     market.write("AAPL", [98.0, 99.0, 101.0, 100.0])
     market.write("IBM", [52.0, 51.0, 50.0])
     for name in ("b", "other"):
-        market.bot(Says, sqlite_url, name=name, tickers=["AAPL", "IBM"], answers=BOTH).run()
+        market.bot(ScriptedBot, sqlite_url, name=name, tickers=["AAPL", "IBM"], answers=BOTH).run()
     market.today = market.today.replace(day=16)
     market.write("AAPL", [99.0, 101.0, 100.0, 110.0])
     market.write("IBM", [51.0, 50.0, 55.0])
@@ -39,7 +39,7 @@ def damage(url: str, change: str) -> None:
 
 
 def sells_all(market: Market, url: str) -> list[str]:
-    bot = market.bot(Says, url, tickers=["AAPL", "IBM"], answers=NEITHER)
+    bot = market.bot(ScriptedBot, url, tickers=["AAPL", "IBM"], answers=NEITHER)
     return [fill.symbol for fill in bot.run().fills]
 
 

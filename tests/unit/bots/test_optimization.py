@@ -46,12 +46,12 @@ def test_each_sale_has_its_profit_and_the_curves_are_consistent() -> None:
     assert list(frame["drawdown"]) == pytest.approx([0, 0, 0, 0.01, 0.01])
     assert result.exposure == pytest.approx(2 / 5)
     assert result.turnover == pytest.approx(3_000 / np.mean([1_010, 1_500, 2_000, 1_980, 1_980]))
-    nothing = Bot.backtest(Quiet("b", "X", settings=Settings()), bars)
+    nothing = Bot.backtest(NeverTrades("b", "X", settings=Settings()), bars)
     assert (nothing.exposure, nothing.turnover, len(nothing.trades)) == (0.0, 0.0, 0)
     assert nothing.trades.dtypes["pnl"] == "float64"
 
 
-class Quiet(Bot):
+class NeverTrades(Bot):
     def decisionFunction(self, row: Any) -> int:
         return 0
 

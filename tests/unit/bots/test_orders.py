@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, text
 
-from tests.support.market import Says
+from tests.support.market import ScriptedBot
 from tradingbot.bots.backtest import run_backtest
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.console import lines
@@ -42,7 +42,7 @@ class Exchange:
         self.lost: set[str] = set()  # days missing from the files
         folder.mkdir()
 
-    def round(self, now: str, kind: type[Bot] = Says, **options: Any) -> Any:
+    def round(self, now: str, kind: type[Bot] = ScriptedBot, **options: Any) -> Any:
         for symbol, bars in {"AAPL": STOCK, "BTC-USD": COIN, **options.pop("bars", {})}.items():
             rows = [
                 f"{day},{first},{max(first, close)},{min(first, close)},{close},{volume}"

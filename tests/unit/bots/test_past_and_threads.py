@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.market import Market, Says, made_up
+from tests.support.market import Market, ScriptedBot, made_up
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.client import KronosClient
@@ -243,7 +243,7 @@ def test_other_threads_stay_in_the_present_during_a_backtest() -> None:
         replayed = pool.submit(Slow("a", "AAPL", settings=Settings()).backtest, BARS)
         assert in_the_middle.wait(60)
         assert pool.submit(SAMPLE.history, "AAPL").result(60) is not None
-        assert len(Says("b", "AAPL", answers={}, data=SAMPLE).backtest().equity) > 1
+        assert len(ScriptedBot("b", "AAPL", answers={}, data=SAMPLE).backtest().equity) > 1
         go_on.set()
         replayed.result(60)
 
@@ -345,8 +345,8 @@ def test_a_bot_with_fetched_data_can_be_pickled(
     market.write("AAPL", [98.0, 100.0])
     settings = Settings(data_source=market.source if source == "csv" else source)
     sessions = partial(get_db_session, sqlite_url)
-    bot = Says("b", "AAPL", answers={"AAPL": 1}, settings=settings, sessions=sessions)
-    given = Says(
+    bot = ScriptedBot("b", "AAPL", answers={"AAPL": 1}, settings=settings, sessions=sessions)
+    given = ScriptedBot(
         "b", "AAPL", answers={}, data=DataService(settings.data_source, sessions=sessions),
         client=KronosClient("http://127.0.0.1:9", settings=settings),
     )  # fmt: skip
@@ -368,7 +368,7 @@ def test_a_bot_with_fetched_data_can_be_pickled(
      ({"data": open}, None)],
 )  # fmt: skip
 def test_a_bot_that_cannot_be_pickled_says_why(options: Any, names: str | None) -> None:
-    bot = Says("b", "AAPL", answers={}, **options)
+    bot = ScriptedBot("b", "AAPL", answers={}, **options)
     if names is None:
         pickle.dumps(bot)
         return

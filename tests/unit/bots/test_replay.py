@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
-from tests.support.market import Says
+from tests.support.market import ScriptedBot
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions, opens_of, session_close
@@ -104,7 +104,7 @@ class World:
         return frame
 
 
-def lived(seed: int, url: str, fill: str) -> tuple[World, dict[str, float], list[Trade]]:
+def simulated_bot(seed: int, url: str, fill: str) -> tuple[World, dict[str, float], list[Trade]]:
     """Run a bot with random decisions on days far apart."""
     random = np.random.default_rng(seed)
     world = World({symbol: a_share(random, symbol) for symbol in TICKERS})
@@ -112,7 +112,7 @@ def lived(seed: int, url: str, fill: str) -> tuple[World, dict[str, float], list
     for day in sorted(random.choice(np.arange(15, SPAN), 5, replace=False).tolist()):
         world.today = START + timedelta(days=day)
         answers = {symbol: int(random.integers(-1, 2)) for symbol in TICKERS}
-        bot = Says(
+        bot = ScriptedBot(
             name,
             tickers=TICKERS[: int(random.integers(2, 6))],
             period=str(random.choice(["10d", "6mo"])),
@@ -193,7 +193,7 @@ def test_portfolios_follow_from_their_trades_and_market_events(
     caplog.set_level(logging.ERROR)
     noted: set[Any] = set()
     for seed in SEEDS[fill]:
-        world, portfolio, trades = lived(seed, sqlite_url, fill)
+        world, portfolio, trades = simulated_bot(seed, sqlite_url, fill)
         noted |= {trade.note for trade in trades}
         for replayed in (from_all_trades(trades), from_own_trades(trades, world, fill)):
             for symbol in {*replayed, *portfolio}:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import select, text
 
-from tests.support.market import Market, Says
+from tests.support.market import Market, ScriptedBot
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.manual_corrections import close_position, set_quantity
 from tradingbot.bots.splits import Basis, Unclear, new_shares
@@ -30,7 +30,7 @@ CLOSES = [100 + 10 * math.sin(i / 7) + i / 20 for i in range(200)]
 RATIOS = [10.0, 20.0, 1.1, 1.2, 1.25, 1.5, 1.043, 1 / 8, 1 / 25]
 
 
-class Told:
+class CorporateActionSource:
     """A network source with splits and dividends up to `today`, as Yahoo gives them.
 
     Prices from before a split are adjusted for it.
@@ -78,11 +78,11 @@ class Told:
         return frame
 
 
-def bot(url: str, source: Any, answer: int = 0, **options: Any) -> Says:
+def bot(url: str, source: Any, answer: int = 0, **options: Any) -> ScriptedBot:
     """Return a bot without costs whose orders fill at the close of the decision."""
     if "data" not in options:
         options["data"] = DataService(source, min_bars=1, max_jump=30)
-    return Says(
+    return ScriptedBot(
         "b",
         **{"tickers": ["AAPL"], "period": "10d", "fill": "close", **options},
         answers={"AAPL": answer, "IBM": answer},
@@ -112,23 +112,27 @@ def trades(url: str) -> list[Trade]:
 def test_a_split_of_any_ratio_keeps_the_value_of_the_position(
     sqlite_url: str, ratio: float, later: int, tells: bool
 ) -> None:
-    bot(sqlite_url, Told(50), 1).run()
+    bot(sqlite_url, CorporateActionSource(50), 1).run()
     bought = portfolio(sqlite_url)["AAPL"]
     for _ in range(3):  # applied once, however often rounds run
-        done = bot(sqlite_url, Told(50 + later, {50 + later: ratio}, tells=tells)).run()
+        done = bot(
+            sqlite_url, CorporateActionSource(50 + later, {50 + later: ratio}, tells=tells)
+        ).run()
     assert done.portfolio["AAPL"] == pytest.approx(bought * ratio)
     assert [trade.note for trade in trades(sqlite_url)] == [None, "split", "split"]
-    sold = bot(sqlite_url, Told(50 + later, {50 + later: ratio}, tells=tells)).sell("AAPL")
+    sold = bot(
+        sqlite_url, CorporateActionSource(50 + later, {50 + later: ratio}, tells=tells)
+    ).sell("AAPL")
     assert sold is not None
     worth = bought * CLOSES[50 + later]
     assert portfolio(sqlite_url) == {"AAPL": 0, "USD": pytest.approx(worth)}
 
 
 def test_all_splits_between_two_rounds_are_applied(sqlite_url: str) -> None:
-    bot(sqlite_url, Told(20), 1).run()
+    bot(sqlite_url, CorporateActionSource(20), 1).run()
     bought = portfolio(sqlite_url)["AAPL"]
     splits = {30: 10.0, 60: 1.1, 90: 1 / 4}
-    bot(sqlite_url, Told(100, splits)).run()
+    bot(sqlite_url, CorporateActionSource(100, splits)).run()
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(bought * 10 * 1.1 / 4)
 
 
@@ -136,8 +140,8 @@ def test_all_splits_between_two_rounds_are_applied(sqlite_url: str) -> None:
 def test_manually_set_positions_are_split_too(sqlite_url: str, tells: bool) -> None:
     with get_db_session(sqlite_url) as session:
         session.add(BotRow(name="b", portfolio={"USD": 0.0, "AAPL": 99.0}))
-    bot(sqlite_url, Told(50, tells=tells)).run()
-    bot(sqlite_url, Told(90, {80: 10.0}, tells=tells)).run()
+    bot(sqlite_url, CorporateActionSource(50, tells=tells)).run()
+    bot(sqlite_url, CorporateActionSource(90, {80: 10.0}, tells=tells)).run()
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(990)
 
 
@@ -149,18 +153,18 @@ def test_splits_apply_from_the_day_on_which_the_portfolio_was_written(
         row = BotRow(name="b", portfolio={"USD": 0.0, "AAPL": 99.0})
         row.created_at = row.updated_at = written
         session.add(row)
-    bot(sqlite_url, Told(90, {40: 3.0, 80: 10.0})).run()
+    bot(sqlite_url, CorporateActionSource(90, {40: 3.0, 80: 10.0})).run()
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(990)
 
 
 def test_a_quantity_edited_around_a_split_is_not_traded_until_it_is_confirmed(
     sqlite_url: str,
 ) -> None:
-    bot(sqlite_url, Told(50), 1).run()
+    bot(sqlite_url, CorporateActionSource(50), 1).run()
     with get_db_session(sqlite_url) as session:
         row = session.get_one(BotRow, "b")
         row.portfolio["AAPL"] = 7.0
-    after = Told(60, {55: 10.0})
+    after = CorporateActionSource(60, {55: 10.0})
     with pytest.raises(DataError, match=r"AAPL: its quantity was written by hand .*portfolio set"):
         bot(sqlite_url, after, -1).run()
     assert portfolio(sqlite_url)["AAPL"] == 7
@@ -180,29 +184,29 @@ def edited_in_sql(url: str, portfolio: str) -> None:
 def test_a_quantity_set_by_sql_has_no_known_date(sqlite_url: str, watched: bool) -> None:
     """`bots.updated_at` still has the last round's time."""
     tickers = ["AAPL", "IBM"] if watched else ["AAPL"]
-    bot(sqlite_url, Told(50), tickers=tickers).run()
+    bot(sqlite_url, CorporateActionSource(50), tickers=tickers).run()
     with get_db_session(sqlite_url) as session:
         session.execute(text("UPDATE bots SET updated_at = :then"), {"then": str(DAYS[50])})
     edited_in_sql(sqlite_url, '{"USD": 0, "AAPL": 0, "IBM": 7}')
-    done = bot(sqlite_url, Told(60, {55: 10.0}, {58: 0.5}), tickers=tickers).run()
+    done = bot(sqlite_url, CorporateActionSource(60, {55: 10.0}, {58: 0.5}), tickers=tickers).run()
     assert portfolio(sqlite_url)["IBM"] == 7
     assert any("IBM: its quantity was written by hand" in one for one in done.remarks)
     with get_db_session(sqlite_url) as session:
         set_quantity(session, "b", "IBM", 70.0)
-    done = bot(sqlite_url, Told(70, {55: 10.0}, {58: 0.5}), tickers=tickers).run()
+    done = bot(sqlite_url, CorporateActionSource(70, {55: 10.0}, {58: 0.5}), tickers=tickers).run()
     assert portfolio(sqlite_url) == {"USD": 0, "AAPL": 0, "IBM": 70}
 
 
 def test_dividends_before_an_sql_edit_are_reported_but_not_credited(sqlite_url: str) -> None:
-    bot(sqlite_url, Told(50), 1).run()
+    bot(sqlite_url, CorporateActionSource(50), 1).run()
     edited_in_sql(sqlite_url, '{"USD": 5, "AAPL": 7}')
-    done = bot(sqlite_url, Told(60, {}, {55: 0.5})).run()
+    done = bot(sqlite_url, CorporateActionSource(60, {}, {55: 0.5})).run()
     assert portfolio(sqlite_url) == {"USD": 5, "AAPL": 7}
     assert done.remarks == [
         f"AAPL: its quantity was written by hand after {DAYS[50]:%Y-%m-%d}; dividends since then "
         "(1) are not credited"
     ]
-    bot(sqlite_url, Told(70, {}, {55: 0.5, 65: 1.0})).run()
+    bot(sqlite_url, CorporateActionSource(70, {}, {55: 0.5, 65: 1.0})).run()
     assert portfolio(sqlite_url)["USD"] == pytest.approx(12)
 
 
@@ -212,19 +216,19 @@ def test_a_round_warns_if_dividends_are_unknown(
 ) -> None:
     market = Market(tmp_path / "candles")
     market.write(symbol, [98.0, 99.0, 101.0, 100.0])
-    market.bot(Says, sqlite_url, symbol=symbol, answers={symbol: 1}).run()
+    market.bot(ScriptedBot, sqlite_url, symbol=symbol, answers={symbol: 1}).run()
     said = f"{symbol}: the source tells of no dividends, and none are credited"
     assert (
-        said in market.bot(Says, sqlite_url, symbol=symbol, answers={}).run().remarks
+        said in market.bot(ScriptedBot, sqlite_url, symbol=symbol, answers={}).run().remarks
     ) is reported
 
 
 def test_a_manual_edit_without_a_split_is_accepted(sqlite_url: str) -> None:
-    bot(sqlite_url, Told(50), 1).run()
+    bot(sqlite_url, CorporateActionSource(50), 1).run()
     with get_db_session(sqlite_url) as session:
         row = session.get_one(BotRow, "b")
         row.portfolio["AAPL"] = 7.0
-    bot(sqlite_url, Told(60)).run()
+    bot(sqlite_url, CorporateActionSource(60)).run()
     assert portfolio(sqlite_url)["AAPL"] == 7
 
 
@@ -235,16 +239,16 @@ def test_contradictory_candles_stop_only_the_trades_of_their_ticker(
     for symbol in ("AAPL", "IBM"):
         market.write(symbol, [98.0, 99.0, 101.0, 100.0])
     options: dict[str, Any] = {"tickers": ["AAPL", "IBM"], "fill": "close"}
-    market.bot(Says, sqlite_url, answers={"AAPL": 1, "IBM": 1}, **options).run()
+    market.bot(ScriptedBot, sqlite_url, answers={"AAPL": 1, "IBM": 1}, **options).run()
     market.write("AAPL", [30.0, 20.0, 25.0, 40.0])  # no single factor explains this
-    done = market.bot(Says, sqlite_url, answers={"AAPL": -1, "IBM": -1}, **options).run()
+    done = market.bot(ScriptedBot, sqlite_url, answers={"AAPL": -1, "IBM": -1}, **options).run()
     assert "do not show whether there was a split since 2024-05-15" in done.failed["AAPL"]
     assert done.remarks == [
         "AAPL: its candles do not show whether there was a split since 2024-05-15; "
         "it is not traded",
         "IBM: the source tells of no dividends, and none are credited",
     ]
-    owned = market.bot(Says, sqlite_url, answers={}, **options)
+    owned = market.bot(ScriptedBot, sqlite_url, answers={}, **options)
     with pytest.raises(DataError, match=r"kronosbot portfolio set b AAPL QUANTITY"):
         owned.sell("AAPL")
 
@@ -315,7 +319,7 @@ def test_stored_splits_are_applied_like_those_of_the_source(sqlite_url: str) -> 
         row.created_at = row.updated_at = DAYS[50]
         session.add(row)
         store_splits(session, "AAPL", {DAYS[80]: 10.0})
-    bot(sqlite_url, Told(90, {80: 10.0}, tells=False)).run()
+    bot(sqlite_url, CorporateActionSource(90, {80: 10.0}, tells=False)).run()
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(990)
 
 
@@ -327,10 +331,10 @@ def test_a_dividend_is_credited_once_for_shares_held_before_its_day(
     sqlite_url: str, later: int
 ) -> None:
     told = {45: 5.0, 50: 7.0, 50 + later: 0.5}
-    bot(sqlite_url, Told(50, {}, told), 1).run()
+    bot(sqlite_url, CorporateActionSource(50, {}, told), 1).run()
     bought = portfolio(sqlite_url)["AAPL"]
     for _ in range(2):
-        done = bot(sqlite_url, Told(50 + later, {}, told)).run()
+        done = bot(sqlite_url, CorporateActionSource(50 + later, {}, told)).run()
     assert done.portfolio["USD"] == pytest.approx(0.5 * bought)
     [booked] = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
     assert (booked.quantity, booked.price, booked.costs) == (bought, 0.5, 0)
@@ -342,11 +346,15 @@ def test_a_dividend_on_the_day_of_a_fill_goes_to_the_seller(
 ) -> None:
     told = {53: 0.5, 55: 0.25}
     options: dict[str, Any] = {"fill": "open"}
-    bot(sqlite_url, Told(50), 1, **options).run()
-    bot(sqlite_url, Told(52, {}, told), -1, **options).run()  # bought at the open of bar 51
+    bot(sqlite_url, CorporateActionSource(50), 1, **options).run()
+    bot(
+        sqlite_url, CorporateActionSource(52, {}, told), -1, **options
+    ).run()  # bought at the open of bar 51
     held = portfolio(sqlite_url)["AAPL"]
     assert held > 0
-    bot(sqlite_url, Told(57, {}, told), **options).run()  # sold at the open of bar 53
+    bot(
+        sqlite_url, CorporateActionSource(57, {}, told), **options
+    ).run()  # sold at the open of bar 53
     paid = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
     assert [(trade.quantity, trade.executed_at) for trade in paid] == [(held, DAYS[53])]
     assert portfolio(sqlite_url)["USD"] == pytest.approx(held * (CLOSES[53] + 0.5))
@@ -360,12 +368,12 @@ def down(url: str, today: int, told: Mapping[int, float]) -> DataService:
         "sessions": partial(get_db_session, url),
     }
     for symbol in ("AAPL", "IBM"):
-        DataService(Told(today, {}, told), **shared).history(symbol)
+        DataService(CorporateActionSource(today, {}, told), **shared).history(symbol)
 
     def fetch(symbol: str, *asked: Any) -> pd.DataFrame:
         raise DataUnavailable("no answer", symbol=symbol)
 
-    source = Told(today)
+    source = CorporateActionSource(today)
     source.fetch = fetch  # type: ignore[method-assign]
     timeouts = Timeouts(data_backoff=0.001, data_longest_backoff=0.001, data_limit=0.002)
     return DataService(source, timeouts=timeouts, **shared)
@@ -379,8 +387,8 @@ def test_dividends_missed_during_an_outage_are_credited_afterwards(
     options: dict[str, Any] = {
         "fill": "open" if traded.endswith("open") else "close", "tickers": ["AAPL", "IBM"]
     }  # fmt: skip
-    bot(sqlite_url, Told(50), 0 if traded == "bought" else 1, **options).run()
-    bot(sqlite_url, Told(51), 0, **options).run()  # the order fills at this open
+    bot(sqlite_url, CorporateActionSource(50), 0 if traded == "bought" else 1, **options).run()
+    bot(sqlite_url, CorporateActionSource(51), 0, **options).run()  # the order fills at this open
     held = portfolio(sqlite_url).get("AAPL", 0.0)
     answer = {"kept": 0, "bought": 1}.get(traded, -1)
     tried = bot(sqlite_url, None, answer, data=down(sqlite_url, 55, told), **options).run()
@@ -392,7 +400,7 @@ def test_dividends_missed_during_an_outage_are_credited_afterwards(
     bot(sqlite_url, None, 0, data=down(sqlite_url, 57, told), **options).run()
     assert not [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
     for _ in range(2):
-        bot(sqlite_url, Told(60, {}, told), 0, **options).run()
+        bot(sqlite_url, CorporateActionSource(60, {}, told), 0, **options).run()
     now = portfolio(sqlite_url)["AAPL"]
     assert bool(now) is (traded in ("kept", "bought"))
     paid = [
@@ -405,9 +413,9 @@ def test_dividends_missed_during_an_outage_are_credited_afterwards(
 
 
 def test_a_dividend_after_a_split_is_per_new_share(sqlite_url: str) -> None:
-    bot(sqlite_url, Told(50), 1).run()
+    bot(sqlite_url, CorporateActionSource(50), 1).run()
     bought = portfolio(sqlite_url)["AAPL"]
-    bot(sqlite_url, Told(60, {55: 10.0}, {58: 0.05})).run()
+    bot(sqlite_url, CorporateActionSource(60, {55: 10.0}, {58: 0.05})).run()
     assert portfolio(sqlite_url)["USD"] == pytest.approx(10 * bought * 0.05)
 
 
@@ -416,9 +424,9 @@ def test_a_dividend_after_a_split_is_per_new_share(sqlite_url: str) -> None:
 
 def test_an_unwatched_holding_is_settled_and_reported(sqlite_url: str) -> None:
     both = {"tickers": ["AAPL", "IBM"]}
-    bot(sqlite_url, Told(50), 1, **both).run()
+    bot(sqlite_url, CorporateActionSource(50), 1, **both).run()
     held = portfolio(sqlite_url)["IBM"]
-    done = bot(sqlite_url, Told(60, {55: 10.0})).run()
+    done = bot(sqlite_url, CorporateActionSource(60, {55: 10.0})).run()
     assert portfolio(sqlite_url)["IBM"] == pytest.approx(10 * held)
     assert f"IBM: {10 * held:.6g} held, and no longer watched: no round trades it" in done.remarks
     assert done.prices["IBM"] == pytest.approx(CLOSES[60] / 10)
@@ -428,12 +436,12 @@ def test_an_unwatched_holding_is_settled_and_reported(sqlite_url: str) -> None:
 def test_after_20_sessions_without_a_bar_a_holding_is_closed_at_the_last_price(
     sqlite_url: str, watched: list[str]
 ) -> None:
-    bot(sqlite_url, Told(50), 1, tickers=["AAPL", "IBM"]).run()
+    bot(sqlite_url, CorporateActionSource(50), 1, tickers=["AAPL", "IBM"]).run()
     held = portfolio(sqlite_url)["IBM"]
     ends = {"IBM": 60}
-    bot(sqlite_url, Told(79, ends=ends), tickers=watched).run()
+    bot(sqlite_url, CorporateActionSource(79, ends=ends), tickers=watched).run()
     assert portfolio(sqlite_url)["IBM"] == held, "19 sessions may be a halt"
-    done = bot(sqlite_url, Told(80, ends=ends), tickers=watched).run()
+    done = bot(sqlite_url, CorporateActionSource(80, ends=ends), tickers=watched).run()
     assert (
         f"IBM: no bar for 20 sessions, the last of {DAYS[60]:%Y-%m-%d}; {held:.6g} are closed at "
         f"the last price, {CLOSES[60]:.2f}" in done.remarks
@@ -445,9 +453,9 @@ def test_after_20_sessions_without_a_bar_a_holding_is_closed_at_the_last_price(
 def test_a_ticker_unknown_to_the_source_is_closed_at_its_last_seen_price(
     sqlite_url: str,
 ) -> None:
-    bot(sqlite_url, Told(50), 1).run()
+    bot(sqlite_url, CorporateActionSource(50), 1).run()
     held = portfolio(sqlite_url)["AAPL"]
-    gone = Told(150, ends={"AAPL": 0})
+    gone = CorporateActionSource(150, ends={"AAPL": 0})
     with pytest.raises(DataError):  # the round has no ticker to decide on
         bot(sqlite_url, gone).run()
     assert portfolio(sqlite_url) == {"AAPL": 0, "USD": pytest.approx(held * CLOSES[50])}
@@ -457,8 +465,8 @@ def test_a_ticker_unknown_to_the_source_is_closed_at_its_last_seen_price(
 def test_manual_trades_continue_after_a_delisted_holding_is_closed(
     sqlite_url: str, act: str
 ) -> None:
-    bot(sqlite_url, Told(50), 1, tickers=["AAPL", "IBM"]).run()
-    mine = bot(sqlite_url, Told(90, ends={"IBM": 60}), tickers=["AAPL"])
+    bot(sqlite_url, CorporateActionSource(50), 1, tickers=["AAPL", "IBM"]).run()
+    mine = bot(sqlite_url, CorporateActionSource(90, ends={"IBM": 60}), tickers=["AAPL"])
     if act == "sell":
         assert mine.sell("IBM") is None
     else:
@@ -468,7 +476,7 @@ def test_manual_trades_continue_after_a_delisted_holding_is_closed(
 
 
 def test_a_manual_price_closes_a_position(sqlite_url: str) -> None:
-    bot(sqlite_url, Told(50), 1).run()
+    bot(sqlite_url, CorporateActionSource(50), 1).run()
     held = portfolio(sqlite_url)["AAPL"]
     with get_db_session(sqlite_url) as session:
         close_position(session, "b", "aapl", 54.2)
@@ -479,7 +487,7 @@ def test_a_manual_price_closes_a_position(sqlite_url: str) -> None:
             close_position(session, "b", "AAPL", 1.0)
         with pytest.raises(BotError, match="there is no bot 'c'"):
             close_position(session, "c", "AAPL", 1.0)
-    bot(sqlite_url, Told(51), 1).run()  # trades again on the next bar
+    bot(sqlite_url, CorporateActionSource(51), 1).run()  # trades again on the next bar
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(54.2 * held / CLOSES[51])
 
 
@@ -489,12 +497,12 @@ def test_bots_cannot_influence_settlements(sqlite_url: str) -> None:
             assert self.portfolio["AAPL"] == pytest.approx(10 * bought)
             raise ValueError("no")
 
-    bot(sqlite_url, Told(50), 1).run()
+    bot(sqlite_url, CorporateActionSource(50), 1).run()
     bought = portfolio(sqlite_url)["AAPL"]
-    data = DataService(Told(60, {55: 10.0}), min_bars=1)
+    data = DataService(CorporateActionSource(60, {55: 10.0}), min_bars=1)
     sessions = partial(get_db_session, sqlite_url)
     with pytest.raises(BotError, match="no; nothing was traded"):
         Fails("b", "AAPL", data=data, sessions=sessions, settings=Settings()).run()
     assert portfolio(sqlite_url)["AAPL"] == bought, "as the round is stored as a whole or not"
-    bot(sqlite_url, Told(60, {55: 10.0})).run()
+    bot(sqlite_url, CorporateActionSource(60, {55: 10.0})).run()
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(10 * bought)

@@ -200,7 +200,7 @@ def test_sample_and_file_sources_know_all_outcomes(tmp_path: Path) -> None:
         files("SPY", "1d", datetime(2024, 1, 1))
 
 
-class Delists:
+class DelistingSource:
     """A network source that knows a ticker once and then no longer."""
 
     remote = True
@@ -222,7 +222,7 @@ class Delists:
 
 
 def test_stored_candles_replace_those_of_a_delisted_ticker(database: str) -> None:
-    source = Delists()
+    source = DelistingSource()
     closes = closes_of(DataService(source, sessions=lambda: get_db_session(database)))
     assert closes("SPY", "1d", MONDAY).tolist() == CLOSES
     source.gone = True

@@ -211,7 +211,7 @@ def test_a_backtest_does_not_use_todays_record(market: Market, sqlite_url: str) 
 # every night ------------------------------------------------------------------------------
 
 
-class Told(ProgressReporter):
+class RecordingReporter(ProgressReporter):
     """Record the messages."""
 
     def __init__(self) -> None:
@@ -242,8 +242,8 @@ def ledger(database: str) -> Iterator[str]:
 BEGUN = utcnow() - timedelta(minutes=1)  # the start of the night
 
 
-def night(market: Market, url: str, since: datetime | None = BEGUN) -> Told:
-    reporter = Told()
+def night(market: Market, url: str, since: datetime | None = BEGUN) -> RecordingReporter:
+    reporter = RecordingReporter()
     if since is not None:
         reporter.timer.created_at = since
     score_forecasts(

@@ -461,7 +461,7 @@ def test_a_run_replaced_during_a_database_outage_ends(
     assert RunOvertaken.exit_code == 1
 
 
-class Told(ProgressReporter):
+class CallingReporter(ProgressReporter):
     """Call a function when the run reports that it waits."""
 
     def __init__(self, then: Callable[[], object]) -> None:
@@ -477,7 +477,7 @@ class Told(ProgressReporter):
 def test_a_lock_is_acquired_when_another_run_releases_it(database: str) -> None:
     with open_lock(database, "run 0/1") as dead, open_lock(database, "run 0/1") as lock:
         assert dead.try_exclusive()
-        told = Told(then=dead.release)
+        told = CallingReporter(then=dead.release)
         assert await_lock(lock, told, Timeouts()) is None
         assert not dead.try_exclusive()
     [line] = told.lines
@@ -495,7 +495,7 @@ def test_waiting_for_a_lock_of_another_run_ends_without_it(database: str) -> Non
 def test_a_signal_ends_the_wait_for_a_lock(database: str) -> None:
     with open_lock(database, "run 0/1") as other, open_lock(database, "run 0/1") as lock:
         assert other.try_exclusive()
-        told = Told(then=lambda: signal.raise_signal(signal.SIGTERM))
+        told = CallingReporter(then=lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Stopped), stop_on_signals():
             await_lock(lock, told, Timeouts())
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.post_box import PostBox, post_box
+from tests.support.post_box import NotificationServer, post_box
 from tradingbot.errors import ConfigError, DataUnavailable, HubError, KronosError, TooFewBars
 from tradingbot.jobs.summary import ChallengerOutcome, Ending, RunSummary, TickerOutcome
 from tradingbot.monitoring.notification import NotSent, announce, outcome, sample_message, send
@@ -24,7 +24,7 @@ ODD = Message("kronosbot <b>&amp;</b> *_[x](y)_*", ("SPY: 1 < 2 & 3 > 2 …", "z
 
 
 @pytest.fixture
-def box() -> Iterator[PostBox]:
+def box() -> Iterator[NotificationServer]:
     with post_box() as box:
         yield box
 
@@ -37,7 +37,7 @@ def failed(*errors: KronosError) -> RunSummary:
 # shapes -----------------------------------------------------------------------------------
 
 
-def test_a_webhook_gets_one_json_document(box: PostBox) -> None:
+def test_a_webhook_gets_one_json_document(box: NotificationServer) -> None:
     send(target_of(f"{box.url}/hook?who=me"), replace(ODD, document={"status": "failed"}), QUICK)
     [post] = box.posts
     assert post.path == "/hook?who=me"
@@ -46,7 +46,9 @@ def test_a_webhook_gets_one_json_document(box: PostBox) -> None:
 
 
 @pytest.mark.parametrize("path", ["services/T0/B0/xyz", "hooks/abc"])
-def test_slack_gets_text_with_its_three_special_characters_escaped(box: PostBox, path: str) -> None:
+def test_slack_gets_text_with_its_three_special_characters_escaped(
+    box: NotificationServer, path: str
+) -> None:
     send(target_of(f"slack+{box.url}/{path}"), ODD, QUICK)
     [post] = box.posts
     assert post.path == f"/{path}"
@@ -57,7 +59,7 @@ def test_slack_gets_text_with_its_three_special_characters_escaped(box: PostBox,
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/sendMessage"])
-def test_telegram_gets_plain_text_for_a_chat(box: PostBox, ending: str) -> None:
+def test_telegram_gets_plain_text_for_a_chat(box: NotificationServer, ending: str) -> None:
     address = f"telegram+{box.url}/bot12:AB-c{ending}?chat_id=-100&message_thread_id=7"
     send(target_of(address), ODD, QUICK)
     [post] = box.posts
@@ -66,7 +68,7 @@ def test_telegram_gets_plain_text_for_a_chat(box: PostBox, ending: str) -> None:
     assert post.body == {"chat_id": "-100", "message_thread_id": "7", "text": ODD.text}
 
 
-def test_ntfy_gets_topic_title_priority_and_login(box: PostBox) -> None:
+def test_ntfy_gets_topic_title_priority_and_login(box: NotificationServer) -> None:
     send(target_of(f"ntfy+http://:tk_abc@{box.host}/nightly%20runs"), ODD, QUICK)
     [post] = box.posts
     assert post.path == "/"
@@ -202,7 +204,7 @@ def test_no_secret_from_the_environment_appears_in_a_text(parts: list[str], betw
         assert f"{between}{secret}{between}" not in f"{between}{text}{between}"
 
 
-def test_no_secret_appears_in_a_message(box: PostBox) -> None:
+def test_no_secret_appears_in_a_message(box: NotificationServer) -> None:
     said = " ".join(HIDDEN)
     summary = replace(
         failed(DataUnavailable(said)), ending=Ending(1, "HubError", f"it said {said}"), model=None
@@ -215,7 +217,7 @@ def test_no_secret_appears_in_a_message(box: PostBox) -> None:
         assert secret not in json.dumps(post.body), secret
 
 
-def test_idle_runs_and_dry_runs_send_no_message(box: PostBox) -> None:
+def test_idle_runs_and_dry_runs_send_no_message(box: NotificationServer) -> None:
     environ = {"KRONOS_NOTIFY": box.url}
     announce(RunSummary(Ending(message="Nothing to do: another run is at work")), QUICK, environ)
     announce(RunSummary(dry_run=True), QUICK, environ)
@@ -230,7 +232,7 @@ def test_idle_runs_and_dry_runs_send_no_message(box: PostBox) -> None:
 
 
 @pytest.mark.parametrize("first", [500, 503, 429])
-def test_a_transient_failure_is_retried_once(box: PostBox, first: int) -> None:
+def test_a_transient_failure_is_retried_once(box: NotificationServer, first: int) -> None:
     box.answers.append(first)
     send(target_of(box.url), sample_message(), QUICK)
     assert len(box.posts) == 2
@@ -242,7 +244,7 @@ def test_a_transient_failure_is_retried_once(box: PostBox, first: int) -> None:
 
 @pytest.mark.parametrize("answer", [400, 401, 404, 410, 301, 307])
 def test_permanent_failures_are_not_retried_and_redirects_not_followed(
-    box: PostBox, answer: int
+    box: NotificationServer, answer: int
 ) -> None:
     box.answers.append(answer)
     with pytest.raises(NotSent, match=f"it answered {answer}"):
@@ -262,7 +264,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_a_failure_is_one_warning_without_the_address(
-    box: PostBox, caplog: pytest.LogCaptureFixture, answer: bytes
+    box: NotificationServer, caplog: pytest.LogCaptureFixture, answer: bytes
 ) -> None:
     caplog.set_level(logging.DEBUG)
     box.answers.extend([answer, answer])

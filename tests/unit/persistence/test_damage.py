@@ -158,7 +158,7 @@ def test_every_command_continues_with_damaged_rows(
     PAST.store(sqlite_url, source=f"csv:{tmp_path}")
     for symbol in PAST.symbols:
         pd.DataFrame(PAST.candles(symbol)).to_csv(f"{symbol}.csv")
-    before = told(sqlite_url, "export forecasts --format json")
+    before = stdout_of(sqlite_url, "export forecasts --format json")
     for table in TABLES:
         ways = dict(accidents(table))
         if table is not KronosForecast:  # the message names the table
@@ -168,15 +168,15 @@ def test_every_command_continues_with_damaged_rows(
             apart = {key: f"another {number}" for key in ("interval", "bot_name") if key in row}
             put(sqlite_url, table, [as_stored(only(table, row | apart) | {name: value})])
     for command in COMMANDS:
-        told(sqlite_url, command)
-    assert told(sqlite_url, "export forecasts --format json") == before
+        stdout_of(sqlite_url, command)
+    assert stdout_of(sqlite_url, "export forecasts --format json") == before
 
 
 def only(table: type[Base], row: dict[str, Any]) -> dict[str, Any]:
     return {column.name: row[column.name] for column in table.__table__.columns}
 
 
-def told(url: str, command: str) -> str:
+def stdout_of(url: str, command: str) -> str:
     """Return the command's output on stdout; only expected errors are allowed."""
     done = CliRunner().invoke(app, [*command.split(), "--database-url", url])
     if not isinstance(done.exception, SystemExit | None):

@@ -27,7 +27,7 @@ ENDED: dict[str, Any] = {
 
 
 @dataclass
-class Cut:
+class FailingSessions:
     """Sessions of a database that fails during the `commit`-th commit."""
 
     url: str
@@ -65,7 +65,7 @@ def states(url: str) -> list[str]:
 def test_a_run_whose_database_did_not_answer_is_reported_as_killed_and_closed_by_the_next(
     database: str, commit: int, is_done: bool
 ) -> None:
-    sessions = Cut(database, commit, is_done)
+    sessions = FailingSessions(database, commit, is_done)
     if commit == 1:
         with pytest.raises(DatabaseUnavailable):
             begin(sessions)

@@ -55,11 +55,11 @@ def record_of(url: str, *symbols: str, active: tuple[str, ...] = ("AAPL",)) -> R
     return read_record(url, Settings(extra_symbols=active), source=None, symbols=symbols)
 
 
-def shown(url: str, *symbols: str) -> "Shown":
-    return Shown.of(render_page(record_of(url, *symbols), b"no script"))
+def shown(url: str, *symbols: str) -> "ParsedPage":
+    return ParsedPage.of(render_page(record_of(url, *symbols), b"no script"))
 
 
-class Shown(HTMLParser):
+class ParsedPage(HTMLParser):
     """The text of a page by section id, and the numbers of its charts."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Shown(HTMLParser):
         self._within = "top"
 
     @classmethod
-    def of(cls, html: str) -> "Shown":
+    def of(cls, html: str) -> "ParsedPage":
         shown = cls()
         shown.feed(html)
         return shown
@@ -141,7 +141,7 @@ def test_calibrated_bands_are_shown_next_to_the_raw_ones(sqlite_url: str) -> Non
     assert charts["reliability"]["raw"]["value"][eighty] < 0.6
     assert charts["skill"]["given"]["value"][0] > charts["skill"]["raw"]["value"][0]
     assert charts["pit"]["raw"]["value"][0] > charts["pit"]["given"]["value"][0]
-    said = Shown.of(render_page(found, b"")).said
+    said = ParsedPage.of(render_page(found, b"")).said
     assert "bands calibrated: conformal" in said["facts"]
     [aapl, _] = found.tickers  # the fan shows the bands that the bots got
     width = np.log(aapl.fan.quantiles[-1, 0] / aapl.fan.quantiles[0, 0])
@@ -254,7 +254,7 @@ def test_stale_tickers_and_failures_are_at_the_top(sqlite_url: str) -> None:
                 "UPDATE run_logs SET status = 'failed', exit_code = 1, message = 'the Hub is gone'"
             )
         )
-    notes = Shown.of(
+    notes = ParsedPage.of(
         render_page(record_of(sqlite_url, active=("AAPL", "GLD")), b"")
     ).said["notes"]  # fmt: skip
     assert "ended with 1: the Hub is gone." in notes
@@ -372,14 +372,14 @@ def test_the_shares_of_served_forecasts_are_drawn_by_the_day(database: str) -> N
 
 def test_the_shares_of_the_combined_forecast_have_their_table(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG"], sessions=40).store(sqlite_url)
-    assert "Kronos alone" in Shown.of(render_page(record_of(sqlite_url), b"")).everything
+    assert "Kronos alone" in ParsedPage.of(render_page(record_of(sqlite_url), b"")).everything
     states = {("*", step): replace(LEARNT, gains=(0.0, float(step), 0.0, 0.0)) for step in (1, 2)}
     with get_db_session(sqlite_url) as session:
         store_combination(session, Combination(("mini", "r1", "1d"), states))
     found = record_of(sqlite_url)
     assert [one.step for one in found.shares] == [1, 2]
     assert found.shares[1].shares[1] > found.shares[0].shares[1] > 0.25
-    said = Shown.of(render_page(found, b"")).everything
+    said = ParsedPage.of(render_page(found, b"")).everything
     for words in ("What the combined forecast is made of", "1,234 forecasts, 40 sessions", "48 %"):
         assert words.replace(" %", "\N{NO-BREAK SPACE}%") in said
 

@@ -1,4 +1,4 @@
-"""The queue in front of the engine; a `Gate` replaces the engine, so that the order is certain."""
+"""The queue in front of the engine; a `FakeEngine` makes the order of events certain."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from kronos_space.engine.worker import InferenceWorker, Outcome
 from kronos_space.exceptions import QueueFull, ShuttingDown, TooMuchWork
 
 
-class Gate:
+class FakeEngine:
     """A fake engine: one step for each bar, no computation, and steps only while open."""
 
     def __init__(self) -> None:
@@ -50,19 +50,19 @@ def seeds_of(outcomes: Sequence[Outcome]) -> list[int]:
 
 
 @pytest.fixture
-def gate() -> Gate:
-    return Gate()
+def gate() -> FakeEngine:
+    return FakeEngine()
 
 
 @pytest.fixture
-def worker(gate: Gate) -> Iterator[InferenceWorker]:
+def worker(gate: FakeEngine) -> Iterator[InferenceWorker]:
     worker = InferenceWorker(gate.work, max_waiting=4)
     yield worker
     gate.open.set()
     worker.close()
 
 
-async def occupied(worker: InferenceWorker, gate: Gate) -> asyncio.Task[list[Outcome]]:
+async def occupied(worker: InferenceWorker, gate: FakeEngine) -> asyncio.Task[list[Outcome]]:
     """Submit a series and wait until the engine computes it."""
     task = asyncio.create_task(worker.submit([prompt(0)]))
     await asyncio.to_thread(gate.busy.wait, 10)
@@ -70,7 +70,7 @@ async def occupied(worker: InferenceWorker, gate: Gate) -> asyncio.Task[list[Out
 
 
 def test_waiting_requests_are_computed_together_and_answered_separately(
-    worker: InferenceWorker, gate: Gate
+    worker: InferenceWorker, gate: FakeEngine
 ) -> None:
     async def scenario() -> None:
         first = await occupied(worker, gate)
@@ -84,7 +84,7 @@ def test_waiting_requests_are_computed_together_and_answered_separately(
 
 
 def test_one_call_of_the_engine_stays_within_its_budget(
-    worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    worker: InferenceWorker, gate: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CALL_BUDGET", 25)
     gate.open.set()
@@ -98,7 +98,7 @@ def test_one_call_of_the_engine_stays_within_its_budget(
 
 
 def test_a_full_queue_refuses_immediately_with_a_retry_time(
-    worker: InferenceWorker, gate: Gate
+    worker: InferenceWorker, gate: FakeEngine
 ) -> None:
     async def scenario() -> None:
         first = await occupied(worker, gate)
@@ -119,7 +119,7 @@ def test_a_full_queue_refuses_immediately_with_a_retry_time(
 
 
 def test_a_queue_of_few_but_long_series_is_full_before_its_callers_give_up(
-    worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    worker: InferenceWorker, gate: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAIT", 1e-9)
 
@@ -141,7 +141,7 @@ def test_a_queue_of_few_but_long_series_is_full_before_its_callers_give_up(
 
 
 def test_a_request_larger_than_the_queue_is_accepted_when_nothing_waits(
-    worker: InferenceWorker, gate: Gate
+    worker: InferenceWorker, gate: FakeEngine
 ) -> None:
     gate.open.set()
 
@@ -152,7 +152,7 @@ def test_a_request_larger_than_the_queue_is_accepted_when_nothing_waits(
 
 
 def test_a_caller_that_disconnects_frees_its_queue_places(
-    worker: InferenceWorker, gate: Gate
+    worker: InferenceWorker, gate: FakeEngine
 ) -> None:
     async def scenario() -> None:
         first = await occupied(worker, gate)
@@ -172,7 +172,7 @@ def test_a_caller_that_disconnects_frees_its_queue_places(
 
 
 def test_the_engine_waits_a_moment_for_a_request_that_is_being_read(
-    worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    worker: InferenceWorker, gate: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE", 10)
     gate.open.set()
@@ -187,7 +187,9 @@ def test_the_engine_waits_a_moment_for_a_request_that_is_being_read(
     assert gate.calls == [[1, 2]]
 
 
-def test_a_series_that_breaks_the_engine_fails_alone(worker: InferenceWorker, gate: Gate) -> None:
+def test_a_series_that_breaks_the_engine_fails_alone(
+    worker: InferenceWorker, gate: FakeEngine
+) -> None:
     async def scenario() -> None:
         first = await occupied(worker, gate)
         mixed, good = worker.submit([prompt(666), prompt(2)]), worker.submit([prompt(1)])
@@ -202,7 +204,7 @@ def test_a_series_that_breaks_the_engine_fails_alone(worker: InferenceWorker, ga
 
 
 def test_draining_refuses_new_requests_and_computes_waiting_ones(
-    worker: InferenceWorker, gate: Gate
+    worker: InferenceWorker, gate: FakeEngine
 ) -> None:
     async def scenario() -> None:
         first = await occupied(worker, gate)
@@ -218,7 +220,7 @@ def test_draining_refuses_new_requests_and_computes_waiting_ones(
 
 
 def test_closing_interrupts_running_requests_and_refuses_waiting_ones(
-    worker: InferenceWorker, gate: Gate
+    worker: InferenceWorker, gate: FakeEngine
 ) -> None:
     async def scenario() -> None:
         first = asyncio.create_task(worker.submit([prompt(0, horizon=10_000)]))
@@ -239,7 +241,7 @@ def test_closing_interrupts_running_requests_and_refuses_waiting_ones(
 
 
 def test_abandoned_work_is_interrupted_between_two_steps(
-    worker: InferenceWorker, gate: Gate
+    worker: InferenceWorker, gate: FakeEngine
 ) -> None:
     async def scenario() -> None:
         gone = asyncio.create_task(worker.submit([prompt(0, horizon=10_000)]))
@@ -254,7 +256,9 @@ def test_abandoned_work_is_interrupted_between_two_steps(
     assert gate.steps == 2
 
 
-def test_a_request_beyond_the_limit_of_work_is_refused_even_when_nothing_waits(gate: Gate) -> None:
+def test_a_request_beyond_the_limit_of_work_is_refused_even_when_nothing_waits(
+    gate: FakeEngine,
+) -> None:
     worker = InferenceWorker(gate.work, max_waiting=4, max_work=100)
     gate.open.set()
 
@@ -268,7 +272,7 @@ def test_a_request_beyond_the_limit_of_work_is_refused_even_when_nothing_waits(g
 
 
 def test_callers_are_served_in_turn_the_smallest_request_first(
-    gate: Gate, monkeypatch: pytest.MonkeyPatch
+    gate: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CALL_BUDGET", 22)  # two series in each call
     worker = InferenceWorker(gate.work, max_waiting=100)
@@ -287,7 +291,7 @@ def test_callers_are_served_in_turn_the_smallest_request_first(
 
 
 def test_a_long_series_is_interrupted_for_a_small_one_and_then_continues(
-    worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    worker: InferenceWorker, gate: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN", 0.0)
     order: list[int] = []
@@ -320,7 +324,7 @@ def test_a_long_series_is_interrupted_for_a_small_one_and_then_continues(
     ],
 )
 def test_a_small_series_does_not_share_a_call_with_another_callers_much_larger_one(
-    gate: Gate, contexts: list[int], calls: list[list[int]]
+    gate: FakeEngine, contexts: list[int], calls: list[list[int]]
 ) -> None:
     worker = InferenceWorker(gate.work, max_waiting=100)
 
@@ -338,7 +342,7 @@ def test_a_small_series_does_not_share_a_call_with_another_callers_much_larger_o
     assert gate.calls == [[0], *calls]
 
 
-def test_a_request_takes_at_most_half_of_the_free_queue_places(gate: Gate) -> None:
+def test_a_request_takes_at_most_half_of_the_free_queue_places(gate: FakeEngine) -> None:
     worker = InferenceWorker(gate.work, max_waiting=8)
 
     async def scenario() -> None:
@@ -360,7 +364,7 @@ def test_a_request_takes_at_most_half_of_the_free_queue_places(gate: Gate) -> No
 
 
 def test_a_small_request_is_accepted_where_a_large_one_would_wait_too_long(
-    worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    worker: InferenceWorker, gate: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAIT", 0.1)  # 1,000 bars at the initial estimate
 

@@ -27,7 +27,7 @@ from tradingbot.settings import Settings
 pytestmark = pytest.mark.slow
 
 
-class Quiet(ProgressReporter):
+class RecordingReporter(ProgressReporter):
     """Record progress messages. With `until`, stop at that step's validation, as by Ctrl-C."""
 
     def __init__(self, until: int | None = None, by: BaseException | None = None) -> None:
@@ -52,9 +52,9 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Job:
     )  # fmt: skip
 
 
-def tuned(job: run.Job, reporter: Quiet | None = None) -> dict[str, Any]:
+def tuned(job: run.Job, reporter: RecordingReporter | None = None) -> dict[str, Any]:
     settings = replace(Settings.from_env({}), data_source=job.source)
-    return run.finetune(job, settings, reporter or Quiet())
+    return run.finetune(job, settings, reporter or RecordingReporter())
 
 
 def weights(folder: Path) -> dict[str, list[float]]:
@@ -96,7 +96,7 @@ def test_a_training_that_was_stopped_is_a_checkpoint_and_continues_to_the_same_w
     whole = replace(job, out=tmp_path / "whole")
     tuned(whole)
 
-    stopped = Quiet(until=10)  # that step has been saved
+    stopped = RecordingReporter(until=10)  # that step has been saved
     with pytest.raises(Stopped):
         tuned(job, stopped)
     assert "holds the best weights so far" in stopped.said[-1]
@@ -105,7 +105,7 @@ def test_a_training_that_was_stopped_is_a_checkpoint_and_continues_to_the_same_w
     assert about["unfinished"].startswith("Training was stopped after step 10 of 20")
     assert load_checkpoint(str(job.out)).name == about["name"]
 
-    going_on = Quiet()
+    going_on = RecordingReporter()
     finished = tuned(job, going_on)
     assert "Resuming after step 10 of 20" in going_on.said
     assert "unfinished" not in finished
@@ -144,7 +144,7 @@ def test_data_too_short_for_a_verdict_is_reported_before_training(
     pd.read_csv(path).assign(open=9.0, high=9.0, low=9.0, close=9.0).to_csv(path, index=False)
     settings = replace(Settings.from_env({}), data_source=job.source, horizon=horizon)
     with pytest.raises(FinetuneError, match=told):
-        run.finetune(replace(job, **change), settings, Quiet())
+        run.finetune(replace(job, **change), settings, RecordingReporter())
     assert {path.name for path in tmp_path.iterdir()} == {"base", "candles"}
 
 
@@ -178,7 +178,7 @@ def test_a_killed_training_continues_to_the_same_weights(
 ) -> None:
     """At a validation, before what it found is on disk."""
     with pytest.raises(ZeroDivisionError):
-        tuned(job, Quiet(until=step, by=ZeroDivisionError()))
+        tuned(job, RecordingReporter(until=step, by=ZeroDivisionError()))
     tuned(job)
     whole = replace(job, out=tmp_path / "whole")
     tuned(whole)
@@ -189,7 +189,7 @@ def test_a_stopped_training_without_its_state_does_not_overwrite_its_checkpoint(
     job: run.Job,
 ) -> None:
     with pytest.raises(Stopped):
-        tuned(job, Quiet(until=10))
+        tuned(job, RecordingReporter(until=10))
     job.out.with_name("tuned.work").joinpath("training.pt").unlink()
     with pytest.raises(FinetuneError, match="exists already; give another --out"):
         tuned(job)

@@ -241,7 +241,7 @@ def test_inferred_times_are_times_at_which_the_market_trades(code: str) -> None:
     """A sample; `python -m tests.support.patterns` tries every calendar."""
     bars = patterns.market(code, last="2023-12-31" if code == "XSAU" else "2017-12-31")
     for times, enough in ((bars.daily, 0.995), (bars.hourly, 0.99), (bars.hourly_utc, 0.98)):
-        right, all_ = patterns.right(times, cuts=25, horizon=8, seed=1, history=(64, 300))
+        right, all_ = patterns.count_right(times, cuts=25, horizon=8, seed=1, history=(64, 300))
         assert right / all_ >= enough
 
 

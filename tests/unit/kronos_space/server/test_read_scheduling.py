@@ -15,7 +15,7 @@ from kronos_space.server.read_scheduling import PIECE, ReadScheduler
 
 
 @dataclass
-class Wire(asyncio.Transport):
+class FakeTransport(asyncio.Transport):
     """A connection that receives, and pauses or resumes the sender."""
 
     sent: bytearray = field(default_factory=bytearray)
@@ -43,10 +43,10 @@ class Wire(asyncio.Transport):
     abort = close
 
 
-def connected(kind: type[Connection]) -> tuple[Connection, Wire]:
+def connected(kind: type[Connection]) -> tuple[Connection, FakeTransport]:
     config = uvicorn.Config(PlainTextResponse("well"), h11_max_incomplete_event_size=HEAD_BYTES)
     config.load()
-    connection, wire = kind(config, ServerState(), {}), Wire()
+    connection, wire = kind(config, ServerState(), {}), FakeTransport()
     connection.connection_made(wire)
     return connection, wire
 
@@ -95,7 +95,7 @@ def test_a_caller_cannot_send_faster_than_the_service_reads_even_after_an_early_
 
 
 @dataclass
-class Talker:
+class BusyConnection:
     """A connection that always has more data to read."""
 
     name: str
@@ -119,9 +119,9 @@ def test_a_new_request_does_not_wait_for_the_bodies_of_a_hundred_others() -> Non
         queue, heard = ReadScheduler(), list[str]()
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         for number in range(100):
-            queue.add(Talker(f"body {number}", queue, heard, 3, fails=number == 50))
+            queue.add(BusyConnection(f"body {number}", queue, heard, 3, fails=number == 50))
         for name in ("a", "b"):
-            queue.add(Talker(name, queue, heard, 1, is_new=True))
+            queue.add(BusyConnection(name, queue, heard, 1, is_new=True))
         for _ in range(1000):
             await asyncio.sleep(0)
         return heard
