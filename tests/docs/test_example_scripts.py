@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import ROOT, commands
 from tests.support.market import Market, rises_and_falls
-from tests.support.openai_server import calls, openai_server, says
+from tests.support.openai_server import openai_server, text_answer, tool_calls
 from tests.support.vectorbt import python_with_vectorbt
 from tradingbot.persistence import models as tables
 from tradingbot.persistence.engine import get_db_session
@@ -94,7 +94,10 @@ def test_the_bot_of_the_example_runs(market: Market, database: str) -> None:
 def test_the_agent_of_the_example_asks_for_a_forecast_and_decides(
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = (calls(("kronos_forecast", {"symbol": "QQQ", "horizon": 5})), says("Do not buy."))
+    script = (
+        tool_calls(("kronos_forecast", {"symbol": "QQQ", "horizon": 5})),
+        text_answer("Do not buy."),
+    )
     with openai_server(*script) as (url, asked):
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")

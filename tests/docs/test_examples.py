@@ -19,7 +19,7 @@ from tests.support.cluster import RUN_NOW, Cluster, shell
 from tests.support.commands import forked_python
 from tests.support.commands import run as forked
 from tests.support.doc_pages import Block, blocks, commands, pages
-from tests.support.openai_server import openai_server, says
+from tests.support.openai_server import openai_server, text_answer
 from tradingbot.persistence.engine import dispose_engines, get_db_session
 
 INSTALL = "helm upgrade --install tradingbots ./helm/tradingbots --namespace tradingbots-2025"
@@ -93,7 +93,7 @@ def project(
     monkeypatch.setenv("KRONOS_SPACE_URL", space_url)
     monkeypatch.setenv("KRONOS_DATA_SOURCE", "sample")
     monkeypatch.setenv("KRONOS_MODEL", "kronos-nano")
-    with openai_server(says("HOLD. Nothing speaks for a trade.")) as (url, _):
+    with openai_server(text_answer("HOLD. Nothing speaks for a trade.")) as (url, _):
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         monkeypatch.setenv("KRONOS_AI_MODEL", "a-model")

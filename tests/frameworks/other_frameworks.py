@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from tests.support import ROOT
-from tests.support.market import made_up
+from tests.support.market import flat_forecast
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 
@@ -87,7 +87,7 @@ def test_freqtrade_trades_on_the_stored_forecasts_at_the_next_opens(
         store_forecasts(
             session,
             [
-                made_up(
+                flat_forecast(
                     "BTC-USD", day.to_pydatetime(), last_close=close, close=close * move,
                     low=close * 0.9, high=close * 1.1, prob_up=0.5,
                     made_at=day.to_pydatetime() + timedelta(days=1, minutes=5),

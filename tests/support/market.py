@@ -70,7 +70,7 @@ class ScriptedBot(Bot):
         return self.params["answers"].get(self.symbol, 0)
 
 
-def made_up(
+def flat_forecast(
     symbol: str,
     as_of: datetime,
     *,
@@ -121,7 +121,7 @@ def rises_and_falls(database: str) -> pd.DataFrame:
     bars = DataService("sample").history("AAPL")
     moves = {-40: 1.02, -30: 0.98, -20: 1.02}
     said = [
-        made_up("AAPL", bars.index[at].to_pydatetime(), last_close=close, close=close * move,
+        flat_forecast("AAPL", bars.index[at].to_pydatetime(), last_close=close, close=close * move,
                 low=close * 0.9, high=close * 1.1, prob_up=0.5)
         for at, move in moves.items() if (close := float(bars["close"].iloc[at]))
     ]  # fmt: skip

@@ -10,12 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-def says(text: str) -> dict[str, Any]:
+def text_answer(text: str) -> dict[str, Any]:
     """Return an answer with text."""
     return {"role": "assistant", "content": text}
 
 
-def calls(*tools: tuple[str, Any]) -> dict[str, Any]:
+def tool_calls(*tools: tuple[str, Any]) -> dict[str, Any]:
     """Return an answer with tool calls (name, arguments); string arguments are sent unchanged."""
     return {
         "role": "assistant",

@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from tests.support.hostile import QUICK, HostileServer, http
-from tests.support.market import made_up
+from tests.support.market import flat_forecast
 from tradingbot import AsyncKronosClient, KronosClient
 from tradingbot.client import ForecastFrame
 from tradingbot.client.long_frames import LongFrame
@@ -349,7 +349,7 @@ def frame_of(forecast: Forecast) -> ForecastFrame:
 @pytest.fixture
 def forecast() -> Forecast:
     numbers = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
-    made = made_up("AAPL", datetime(2024, 5, 15), **numbers, model="<b>nano</b>")  # type: ignore[arg-type]
+    made = flat_forecast("AAPL", datetime(2024, 5, 15), **numbers, model="<b>nano</b>")  # type: ignore[arg-type]
     return replace(made, paths=np.ones((20, 5, 5)))
 
 
@@ -581,7 +581,7 @@ def test_cancelling_an_awaited_forecast_ends_its_request() -> None:
 def test_the_stored_forecast_replaces_an_awaited_one_too(sqlite_url: str) -> None:
     close = float(SAMPLE.history("AAPL")["close"].iloc[-1])
     numbers = {"last_close": close, "close": close, "low": close, "high": close, "prob_up": 0.5}
-    made = made_up("AAPL", datetime(2013, 2, 21), **numbers)  # type: ignore[arg-type]
+    made = flat_forecast("AAPL", datetime(2013, 2, 21), **numbers)  # type: ignore[arg-type]
     with get_db_session(sqlite_url) as session:
         store_forecasts(session, [made])
     found = awaited(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.market import Market, made_up
+from tests.support.market import Market, flat_forecast
 from tradingbot.ai.bot_tools import BotReader
 from tradingbot.ai.forecast_tool import kronos_forecast
 from tradingbot.bots.bot import Bot
@@ -34,7 +34,7 @@ CHANGES = {"close": 1.03, "low": 0.99, "high": 1.07}
 def forecast(as_of: datetime = TODAY) -> Forecast:
     """Return a calibrated forecast; its raw bands are narrower."""
     numbers = {name: THEN * change for name, change in CHANGES.items()}
-    made = made_up("AAPL", as_of, last_close=THEN, prob_up=0.8, **numbers)
+    made = flat_forecast("AAPL", as_of, last_close=THEN, prob_up=0.8, **numbers)
     levels = {round(0.05 * i, 2): THEN * (0.99 + 0.004 * i) for i in range(1, 20)}
 
     def calibrated(bar: Any) -> Any:
@@ -157,7 +157,7 @@ def test_the_trader_trades_on_forecasts_from_before_a_split(
     market.write("AAPL", [10.0] * 6 + [10.9, 10.9])  # a 10:1 split since the forecast
     bars = market.data().history("AAPL")
     day = bars.index[-4].to_pydatetime()
-    rising = made_up("AAPL", day, last_close=100, close=109, low=101, high=118, prob_up=0.95)
+    rising = flat_forecast("AAPL", day, last_close=100, close=109, low=101, high=118, prob_up=0.95)
     with get_db_session(sqlite_url) as session:
         store_forecasts(session, [rising])
     bot = market.bot(KronosTraderBot, sqlite_url, tickers=["AAPL"], settings=Settings())

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.command_line import kronosbot
-from tests.support.market import made_up
+from tests.support.market import flat_forecast
 from tradingbot.cli.export_output import write_rows
 from tradingbot.cli.main import app
 from tradingbot.cli.options import Format
@@ -44,7 +44,7 @@ def store(url: str, **changes: Any) -> None:
         "last_close": 100.0, "close": 1 / 3, "low": 99.0, "high": 107.0, "prob_up": 0.8,
     } | changes  # fmt: skip
     with get_db_session(url) as session:
-        forecasts = [made_up(symbol, DAY, horizon=2, **numbers) for symbol in ("AAPL", "IBM")]
+        forecasts = [flat_forecast(symbol, DAY, horizon=2, **numbers) for symbol in ("AAPL", "IBM")]
         store_forecasts(session, forecasts)
 
 
@@ -71,7 +71,7 @@ def test_events_and_their_scores_are_exported_as_flat_rows(sqlite_url: str) -> N
     assert "KRONOS_EVENTS" in export("events", "--database-url", sqlite_url, code=1)
     chance = EventChance("touch +2%", (0.2, 0.3), (0.1, 0.2), (0.4, 0.5))
     numbers: dict[str, Any] = dict.fromkeys(("last_close", "close", "low", "high"), 100.0)
-    made = made_up("IBM", DAY, horizon=2, prob_up=0.5, **numbers)
+    made = flat_forecast("IBM", DAY, horizon=2, prob_up=0.5, **numbers)
     with get_db_session(sqlite_url) as session:
         store_forecasts(session, [replace(made, events=(chance,))])
     rows = read_csv(export("events", "--database-url", sqlite_url, "--symbols", "IBM"))

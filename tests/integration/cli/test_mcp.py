@@ -21,7 +21,7 @@ from mcp.client.stdio import StdioServerParameters
 from tests.support import ROOT
 from tests.support.command_line import kronosbot
 from tests.support.commands import Piped, piped, run, start
-from tests.support.market import made_up
+from tests.support.market import flat_forecast
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 
@@ -34,7 +34,7 @@ HEADERS = {"content-type": "application/json", "accept": "application/json, text
 @pytest.fixture
 def environ(sqlite_url: str) -> dict[str, str]:
     with get_db_session(sqlite_url) as session:
-        store_forecasts(session, [made_up("AAPL", AS_OF, **NUMBERS)])
+        store_forecasts(session, [flat_forecast("AAPL", AS_OF, **NUMBERS)])
     return {"DATABASE_URL": sqlite_url, "KRONOS_DATA_SOURCE": "sample"}
 
 

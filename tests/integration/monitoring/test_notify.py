@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tests.support import commands
 from tests.support.command_line import kronosbot
-from tests.support.post_box import post_box
+from tests.support.notification_server import notification_server
 
 
 def test_failed_and_stopped_runs_send_notifications(tmp_path: Path) -> None:
-    with post_box() as box, socket.create_server(("127.0.0.1", 0)) as silent:
+    with notification_server() as box, socket.create_server(("127.0.0.1", 0)) as silent:
         space = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = {"KRONOS_NOTIFY": f"slack+{box.url}/hook", "KRONOS_SPACE_URL": space}
         for arguments, more in ((["--horizon", "0"], {}), ([], {"KRONOS_HORIZON": "abc"})):
@@ -57,7 +57,7 @@ def test_a_wrong_address_ends_a_run_before_anything_is_done(tmp_path: Path) -> N
 
 
 def test_notify_sends_a_test_message(tmp_path: Path) -> None:
-    with post_box() as box:
+    with notification_server() as box:
         sent = kronosbot("notify", "--test", folder=tmp_path, KRONOS_NOTIFY=f"ntfy+{box.url}/t")
         assert (sent.returncode, sent.stdout) == (
             0, "Sent to the ntfy of KRONOS_NOTIFY: look there\n",

@@ -41,7 +41,7 @@ def no_warnings_of_openai() -> Iterator[None]:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ReceivedRequests]]:
     """Start a server with these answers and configure it in the environment:
-    `served(says("Hold."))`.
+    `served(text_answer("Hold."))`.
     """
     with ExitStack() as servers:
 

@@ -16,8 +16,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
 from sqlalchemy import text
 
-from tests.support.market import Market, ScriptedBot, made_up
-from tests.support.openai_server import calls, openai_server, says
+from tests.support.market import Market, ScriptedBot, flat_forecast
+from tests.support.openai_server import openai_server, text_answer, tool_calls
 from tradingbot.ai.agent import LAST_STEP, run_ai_with_tools
 from tradingbot.ai.provider import chat_model
 from tradingbot.errors import AIError, ConfigError
@@ -300,7 +300,7 @@ def test_a_model_can_read_a_bot_but_not_change_it(market: Market, database: str)
     bot.run()
     numbers = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
     with get_db_session(database) as session:
-        store_forecasts(session, [made_up("AAPL", market.today, **numbers)])
+        store_forecasts(session, [flat_forecast("AAPL", market.today, **numbers)])
     before = everything(database)
     portfolio, trades, prices, forecast, unknown, none = read_all(bot)
     assert everything(database) == before
@@ -345,8 +345,8 @@ def test_a_bot_that_has_never_run_can_be_read(market: Market, database: str) -> 
 @pytest.mark.integration
 def test_the_real_client_runs_the_loop_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
     script = (
-        calls(("double", {"number": 2}), ("double", "{number"), ("nothing", {})),
-        says("Four."),
+        tool_calls(("double", {"number": 2}), ("double", "{number"), ("nothing", {})),
+        text_answer("Four."),
     )
     with openai_server(*script) as (url, asked):
         monkeypatch.setenv("OPENAI_BASE_URL", url)

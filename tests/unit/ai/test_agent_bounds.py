@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
 from tests.support.market import Market, ScriptedBot
-from tests.support.openai_server import RawBody, ReceivedRequests, calls, completion, says
+from tests.support.openai_server import (
+    RawBody,
+    ReceivedRequests,
+    completion,
+    text_answer,
+    tool_calls,
+)
 from tests.unit.ai.test_agent import Scripted, ask, double, results, wants
 from tests.unit.ai.test_async_agent import ask_awaited
 from tradingbot.ai.agent import run_ai_with_tools
@@ -113,8 +119,8 @@ def test_a_lone_surrogate_does_no_harm(served: Serve) -> None:
         """News."""
         return about + half
 
-    script = completion(calls(("news", {"about": half})))
-    asked = served(RawBody.of(script), RawBody.of(completion(says(f"Hold {half}"))))
+    script = completion(tool_calls(("news", {"about": half})))
+    asked = served(RawBody.of(script), RawBody.of(completion(text_answer(f"Hold {half}"))))
     assert run_ai_with_tools(half, half, [news]) == "Hold \ufffd"
     assert asked.bodies[1]["messages"][-1]["content"] == "\ufffd\ufffd"
     assert [message["content"] for message in asked.bodies[0]["messages"]] == ["\ufffd"] * 2

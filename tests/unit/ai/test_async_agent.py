@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatResult
 from langchain_core.tools import BaseTool, StructuredTool, tool
 
-from tests.support.openai_server import ReceivedRequests, Stream, calls, says, streamed
+from tests.support.openai_server import ReceivedRequests, Stream, streamed, text_answer, tool_calls
 from tests.unit.ai.test_agent import Scripted, ask, double, results, wants
 from tradingbot.ai.agent import run_ai_with_tools, run_ai_with_tools_async
 from tradingbot.errors import AIError
@@ -251,7 +251,7 @@ def test_cancelling_the_agent_cancels_its_tools() -> None:
 
 
 def streamed_call(name: str, arguments: dict[str, Any], before: str = "") -> Stream:
-    [call] = calls((name, arguments))["tool_calls"]
+    [call] = tool_calls((name, arguments))["tool_calls"]
     said = [{"content": before}] if before else []
     return Stream([*said, {"tool_calls": [{"index": 0, **call}]}], "tool_calls")
 
@@ -295,7 +295,7 @@ def test_text_before_a_tool_call_is_separated_from_the_answer(served: Serve, run
 
 @pytest.mark.parametrize("run", BOTH)
 def test_a_server_without_streaming_gives_the_whole_answer(served: Serve, run: Any) -> None:
-    asked = served(says("Hold."))
+    asked = served(text_answer("Hold."))
     pieces: list[str] = []
     assert run(None, on_text=pieces.append) == "Hold."
     assert pieces == ["Hold."]

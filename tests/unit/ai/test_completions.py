@@ -15,11 +15,11 @@ from tests.support.openai_server import (
     RawBody,
     ReceivedRequests,
     Stream,
-    calls,
     completion,
     openai_server,
-    says,
     streamed,
+    text_answer,
+    tool_calls,
 )
 from tradingbot.ai.agent import run_ai_with_tools, run_ai_with_tools_async
 from tradingbot.ai.completion import readable
@@ -61,11 +61,13 @@ NO_ANSWERS = {
     ),
     "error text": (RawBody.of({"error": "no such model"}), "200 with the error: no such model"),
     "error beside choices": (
-        RawBody.of(completion(says(""), error={"message": "overloaded"})),
+        RawBody.of(completion(text_answer(""), error={"message": "overloaded"})),
         "200 with the error: overloaded",
     ),
     "error in the choice": (
-        RawBody.of({"choices": [{"message": says(""), "error": {"code": 524, "message": "slow"}}]}),
+        RawBody.of(
+            {"choices": [{"message": text_answer(""), "error": {"code": 524, "message": "slow"}}]}
+        ),
         "200 with the error 524: slow",
     ),
     "choices null": (RawBody.of(completion(None) | {"choices": None}), "choices=null"),
@@ -74,36 +76,45 @@ NO_ANSWERS = {
     "a choice that is null": (RawBody.of({"choices": [None]}), r"choices=\[null\]"),
     "no message": (RawBody.of(completion(None)), r"choices=\[.*\"message\": null"),
     "no completion at all": (RawBody.of({"hello": 1}), "without an answer: choices=null"),
-    "content of the wrong kind": (RawBody.of(completion(says("") | {"content": 5})), "content=5"),
+    "content of the wrong kind": (
+        RawBody.of(completion(text_answer("") | {"content": 5})),
+        "content=5",
+    ),
     "a page": (RawBody("<html>Sign in</html>", "text/html"), "no JSON: '<html>Sign in</html>'"),
     "a page that claims JSON": (RawBody("<html>Sign in</html>"), "no JSON: '<html>Sign in</html>'"),
     "an empty body": (RawBody(""), "an empty body"),
     "an empty text": (RawBody("", "text/plain"), "an empty body"),
-    "half of a completion": (RawBody(json.dumps(completion(says("x")))[:40]), 'no JSON: \'{"id"'),
+    "half of a completion": (
+        RawBody(json.dumps(completion(text_answer("x")))[:40]),
+        'no JSON: \'{"id"',
+    ),
     "a list": (RawBody("[1]"), r"JSON that is no object: \[1\]"),
     "null": (RawBody("null"), "JSON that is no object: null"),
     "no text": (RawBody(b"\xff\xfe{"), "bytes that are no text"),
     "refusal": (
-        RawBody.of(completion({**says(""), "content": None, "refusal": "I will not."})),
+        RawBody.of(completion({**text_answer(""), "content": None, "refusal": "I will not."})),
         "refuses to answer: 'I will not.'",
     ),
     "cut off": (
-        RawBody.of(completion(says("I would"), "length")),
+        RawBody.of(completion(text_answer("I would"), "length")),
         "cut off at its limit of tokens .finish_reason=length. after 7 characters: 'I would'",
     ),
-    "cut off before a word": (RawBody.of(completion(says(""), "length")), "after 0 characters"),
+    "cut off before a word": (
+        RawBody.of(completion(text_answer(""), "length")),
+        "after 0 characters",
+    ),
     "cut off in a call": (
-        RawBody.of(completion(calls(("double", '{"num')), "length")),
+        RawBody.of(completion(tool_calls(("double", '{"num')), "length")),
         "cut off at its limit of tokens",
     ),
     "filtered": (
-        RawBody.of(completion(says("I"), "content_filter")),
+        RawBody.of(completion(text_answer("I"), "content_filter")),
         "stopped by a content filter",
     ),
-    "failed": (RawBody.of(completion(says(""), "error")), "failed while it answered"),
+    "failed": (RawBody.of(completion(text_answer(""), "error")), "failed while it answered"),
     "a call of the old kind": (
         RawBody.of(
-            completion({**says(""), "function_call": {"name": "f", "arguments": "{}"}}, "x")
+            completion({**text_answer(""), "function_call": {"name": "f", "arguments": "{}"}}, "x")
         ),
         r"empty answer in step 1 \(finish_reason=x\)",
     ),
@@ -148,12 +159,12 @@ NO_OBJECTS = ["[1]", "5", '"text"', "true", "[]", "1e400", '[{"number": 2}]']
 def test_arguments_that_are_not_an_object_go_back_to_the_model(
     served: Serve, way: Callable[..., str]
 ) -> None:
-    script = calls(("double", {"number": 2}), *(("double", text) for text in NO_OBJECTS))
+    script = tool_calls(("double", {"number": 2}), *(("double", text) for text in NO_OBJECTS))
     first = script
     if way in (in_pieces, in_pieces_awaited):
         deltas = [{"index": number, **call} for number, call in enumerate(script["tool_calls"])]
         first = Stream([{"tool_calls": [delta]} for delta in deltas], "tool_calls")  # type: ignore[assignment]
-    asked = served(first, streamed("Four.") if first is not script else says("Four."))
+    asked = served(first, streamed("Four.") if first is not script else text_answer("Four."))
     assert way(double) == "Four."
     told = {
         message["tool_call_id"]: message["content"]
@@ -167,17 +178,17 @@ def test_arguments_that_are_not_an_object_go_back_to_the_model(
 
 
 def test_the_model_gets_the_expected_form_of_its_arguments(served: Serve) -> None:
-    asked = served(calls(("double", "[1]")), says("ok"))
+    asked = served(tool_calls(("double", "[1]")), text_answer("ok"))
     assert whole(double) == "ok"
     [result] = [m for m in asked.bodies[1]["messages"] if m["role"] == "tool"]
     assert 'expected a JSON object, such as {"name": 1}, and not [1]' in result["content"]
 
 
 def test_arguments_given_as_an_object_are_accepted(served: Serve) -> None:
-    script = calls(("double", {"number": 2}), ("double", ""))
+    script = tool_calls(("double", {"number": 2}), ("double", ""))
     script["tool_calls"][0]["function"]["arguments"] = {"number": 21}
     script["tool_calls"][1]["function"] = None
-    asked = served(script, says("ok"))
+    asked = served(script, text_answer("ok"))
     assert whole(double) == "ok"
     results = [m["content"] for m in asked.bodies[1]["messages"] if m["role"] == "tool"]
     assert results[0] == "42"
@@ -185,10 +196,12 @@ def test_arguments_given_as_an_object_are_accepted(served: Serve) -> None:
 
 
 def test_calls_without_ids_or_with_one_id_are_distinguished(served: Serve) -> None:
-    script = calls(("double", {"number": 1}), ("double", {"number": 2}), ("double", {"number": 3}))
+    script = tool_calls(
+        ("double", {"number": 1}), ("double", {"number": 2}), ("double", {"number": 3})
+    )
     script["tool_calls"][1]["id"] = "call_0"
     script["tool_calls"][2]["id"] = None
-    asked = served(script, says("ok"))
+    asked = served(script, text_answer("ok"))
     assert whole(double) == "ok"
     *_, called, first, second, third = asked.bodies[1]["messages"]
     ids = [call["id"] for call in called["tool_calls"]]
@@ -204,7 +217,7 @@ def test_answers_of_a_passed_chat_model_are_validated_too(served: Serve) -> None
         model = ChatOpenAI(model="m", base_url=url, api_key="x")  # type: ignore[arg-type]
         with pytest.raises(AIError, match="200 with the error: no such model"):
             whole(model=model)
-    with openai_server(calls(("double", "[1]")), says("ok")) as (url, _):
+    with openai_server(tool_calls(("double", "[1]")), text_answer("ok")) as (url, _):
         model = ChatOpenAI(model="m", base_url=url, api_key="x")  # type: ignore[arg-type]
         assert whole(double, model=model) == "ok"
         assert type(model) is ChatOpenAI, "the caller's model is left as it is"

@@ -13,7 +13,7 @@ import pytest
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from sqlalchemy import text
 
-from tests.support.market import Market, made_up
+from tests.support.market import Market, flat_forecast
 from tradingbot.ai.forecast_document import ForecastDocument, NoForecast
 from tradingbot.ai.forecast_text import forecast_text
 from tradingbot.path_events.chances import EventChance
@@ -43,7 +43,7 @@ def ask(**arguments: Any) -> str:
 
 def store(url: str, as_of: datetime = TODAY, **changes: Any) -> None:
     made_at = utcnow() - timedelta(hours=3, minutes=5)
-    forecast = made_up("AAPL", as_of, **{**NUMBERS, "made_at": made_at, **changes})
+    forecast = flat_forecast("AAPL", as_of, **{**NUMBERS, "made_at": made_at, **changes})
     with get_db_session(url) as session:
         store_forecasts(session, [forecast])
 
@@ -75,7 +75,7 @@ def test_events_of_the_nightly_job_are_reported_with_their_standard_error(
     market: Market, database: str
 ) -> None:
     chance = EventChance("touch +2%", (0.2, 0.34), (0.11, 0.22), (0.33, 0.48))
-    made = made_up("AAPL", TODAY, horizon=2, **NUMBERS)
+    made = flat_forecast("AAPL", TODAY, horizon=2, **NUMBERS)
     with get_db_session(database) as session:
         store_forecasts(session, [replace(made, events=(chance,))])
     told = ask(symbol="AAPL", horizon=2).splitlines()

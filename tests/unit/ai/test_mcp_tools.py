@@ -16,7 +16,7 @@ from mcp.client import advertise
 from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
 from pydantic import BaseModel
 
-from tests.support.market import Market, made_up
+from tests.support.market import Market, flat_forecast
 from tests.support.records import Past
 from tradingbot.ai.forecast_document import ForecastDocument
 from tradingbot.ai.mcp import server as served
@@ -44,7 +44,7 @@ def market(tmp_path: Path) -> Market:
 
 def store(url: str, as_of: datetime = TODAY, **changes: Any) -> None:
     with get_db_session(url) as session:
-        store_forecasts(session, [made_up("AAPL", as_of, **{**NUMBERS, **changes})])
+        store_forecasts(session, [flat_forecast("AAPL", as_of, **{**NUMBERS, **changes})])
 
 
 def with_client(tools: list[Tool], ask: Callable[[Client], Any]) -> Any:
@@ -136,7 +136,7 @@ def test_stored_events_of_the_newest_forecast_are_read(market: Market, sqlite_ur
     touch = EventChance("touch +2%", *chances)
     fall = EventChance("drawdown above 5%", *chances, mean=(1.0, 1.5, 2.0, 2.5, 3.0))
     with get_db_session(sqlite_url) as session:
-        forecast = replace(made_up("AAPL", TODAY, **NUMBERS), events=(touch, fall))
+        forecast = replace(flat_forecast("AAPL", TODAY, **NUMBERS), events=(touch, fall))
         store_forecasts(session, [forecast])
     asked = {"events": ["Touch +2 %", "drawdown above 5%"], "horizon": 3}
     result = call(market, sqlite_url, "path_events", symbol="AAPL", **asked)
@@ -188,7 +188,7 @@ def test_the_tickers_tool_lists_active_tickers_and_those_with_a_forecast(
     store(sqlite_url)
     market.write("GOOG", [100.0 + i % 5 for i in range(41)])
     with get_db_session(sqlite_url) as session:
-        store_forecasts(session, [made_up("MSFT", TODAY, **NUMBERS)])
+        store_forecasts(session, [flat_forecast("MSFT", TODAY, **NUMBERS)])
     result = call(market, sqlite_url, "tickers")
     assert result.content[0].text.splitlines() == [
         "AAPL: as of Wed 2024-05-15",

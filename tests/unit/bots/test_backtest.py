@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.market import Market, ScriptedBot, made_up
+from tests.support.market import Market, ScriptedBot, flat_forecast
 from tradingbot.bots.account import Fill
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
@@ -257,7 +257,7 @@ def test_a_backtest_of_the_trader_uses_the_forecasts_known_then(
     market.write("AAPL", [100.0] * 8 + [110.0, 110.0])
     bars = market.data().history("AAPL")
     day = bars.index[-4].to_pydatetime()  # the only forecast, of a rise, was made on this day
-    rising = made_up("AAPL", day, last_close=100, close=109, low=101, high=118, prob_up=0.95)
+    rising = flat_forecast("AAPL", day, last_close=100, close=109, low=101, high=118, prob_up=0.95)
     with get_db_session(database) as session:
         store_forecasts(session, [rising])
     bot = market.bot(KronosTraderBot, database, tickers=["AAPL"], fill="open")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.support.market import ScriptedBot
-from tests.unit.bots.test_splits import CLOSES, DAYS, Told, bot
+from tests.unit.bots.test_splits import CLOSES, DAYS, CorporateActionSource, bot
 from tradingbot.bots.backtest import Backtest
 from tradingbot.bots.bot import Bot
 from tradingbot.settings import Settings
@@ -111,8 +111,8 @@ def test_a_purchase_in_a_dividends_session_gets_no_dividend(symbol: str) -> None
 
 
 def test_dividends_of_the_bot_s_own_source_are_credited(sqlite_url: str) -> None:
-    mine = bot(sqlite_url, Told(50, {}, {20: 1.0}), 1, period="1y", fill="open")
-    without = bot(sqlite_url, Told(50), 1, period="1y", fill="open")
+    mine = bot(sqlite_url, CorporateActionSource(50, {}, {20: 1.0}), 1, period="1y", fill="open")
+    without = bot(sqlite_url, CorporateActionSource(50), 1, period="1y", fill="open")
     with_it, plain = mine.backtest(), without.backtest()
     [quantity] = with_it.dividends["quantity"]
     assert with_it.equity.iloc[20] - plain.equity.iloc[20] == pytest.approx(quantity)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.support.market import made_up
+from tests.support.market import flat_forecast
 from tradingbot import forecasts_as_of
 from tradingbot.bots.forecast_columns import COLUMNS
 from tradingbot.markets.calendars import next_sessions
@@ -19,7 +19,7 @@ EVENING = timedelta(hours=22)
 
 
 def said(day: datetime, close: float, made_at: datetime | None = None, **options: Any) -> Any:
-    return made_up(
+    return flat_forecast(
         "AAPL", day, last_close=100.0, close=close, low=close - 5, high=close + 5, prob_up=0.6,
         made_at=made_at or day + EVENING, **options,
     )  # fmt: skip

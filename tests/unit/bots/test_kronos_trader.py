@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import ROOT, commands
-from tests.support.market import Market, made_up
+from tests.support.market import Market, flat_forecast
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.bots.universe import active_symbols
 from tradingbot.data.service import DataService
@@ -61,7 +61,7 @@ def decide(market: Market, url: str, **options: Any) -> tuple[int, str]:
 def test_it_trades_if_the_forecast_move_is_large_and_the_uncertainty_small(
     market: Market, database: str, forecast: dict[str, float], answer: int
 ) -> None:
-    store(database, made_up("AAPL", FRIDAY, **forecast))
+    store(database, flat_forecast("AAPL", FRIDAY, **forecast))
     found, reason = decide(market, database)
     assert found == answer
     assert reason == (
@@ -72,7 +72,7 @@ def test_it_trades_if_the_forecast_move_is_large_and_the_uncertainty_small(
 
 
 def test_the_thresholds_are_parameters(market: Market, sqlite_url: str) -> None:
-    store(sqlite_url, made_up("AAPL", FRIDAY, **RISING))
+    store(sqlite_url, flat_forecast("AAPL", FRIDAY, **RISING))
     assert decide(market, sqlite_url, threshold=0.04)[0] == 0
     assert decide(market, sqlite_url, min_prob=0.9)[0] == 0
     assert decide(market, sqlite_url, horizon=2)[1].startswith("+3.0% expected by Tue 2024-05-21")
@@ -93,7 +93,7 @@ def test_contradictory_thresholds_are_settings_errors(option: Any) -> None:
 
 
 def test_a_forecast_from_friday_is_used_until_mondays_close(market: Market, database: str) -> None:
-    store(database, made_up("AAPL", FRIDAY, **RISING))
+    store(database, flat_forecast("AAPL", FRIDAY, **RISING))
     # on Saturday, and on Monday a minute before the close
     for now in ("2024-05-18 12:00", "2024-05-20 19:59"):
         data = market.data(datetime.fromisoformat(now))
@@ -101,19 +101,19 @@ def test_a_forecast_from_friday_is_used_until_mondays_close(market: Market, data
 
 
 def test_a_forecast_of_a_week_ago_is_ignored(market: Market, database: str) -> None:
-    store(database, made_up("AAPL", FRIDAY - timedelta(days=7), **RISING))
+    store(database, flat_forecast("AAPL", FRIDAY - timedelta(days=7), **RISING))
     assert decide(market, database) == (
         0, "its newest forecast is of Fri 2024-05-10, and too old",
     )  # fmt: skip
 
 
 def test_a_forecast_of_the_future_is_ignored(market: Market, sqlite_url: str) -> None:
-    store(sqlite_url, made_up("AAPL", FRIDAY + timedelta(days=3), **RISING))
+    store(sqlite_url, flat_forecast("AAPL", FRIDAY + timedelta(days=3), **RISING))
     assert decide(market, sqlite_url)[1] == "no stored forecast; kronosbot makes them"
 
 
 def test_a_forecast_that_is_too_short_is_ignored(market: Market, sqlite_url: str) -> None:
-    store(sqlite_url, made_up("AAPL", FRIDAY, horizon=2, **RISING))
+    store(sqlite_url, flat_forecast("AAPL", FRIDAY, horizon=2, **RISING))
     assert decide(market, sqlite_url) == (0, "its forecast does not reach 5 bars ahead")
 
 
@@ -123,9 +123,9 @@ def test_only_the_newest_model_counts(market: Market, database: str) -> None:
     half = {name: value / 2 if name != "prob_up" else value for name, value in RISING.items()}
     store(
         database,
-        made_up("AAPL", FRIDAY, model="old", made_at=early, **RISING),
-        made_up("AAPL", FRIDAY, model="new", made_at=late, **FALLING),
-        made_up("IBM", FRIDAY, model="old", made_at=early, **half),
+        flat_forecast("AAPL", FRIDAY, model="old", made_at=early, **RISING),
+        flat_forecast("AAPL", FRIDAY, model="new", made_at=late, **FALLING),
+        flat_forecast("IBM", FRIDAY, model="old", made_at=early, **half),
     )
     options: dict[str, Any] = {"tickers": ["AAPL", "IBM"]}
     done = market.bot(KronosTraderBot, database, **options).run()
@@ -148,7 +148,7 @@ def test_the_command_prints_decisions_reasons_and_the_portfolio(database: str) -
     data = DataService("sample")
     as_of = data.history("AAPL").index[-1].to_pydatetime()
     rising = {"last_close": 446.06, "close": 460.0, "low": 440.0, "high": 480.0, "prob_up": 0.9}
-    store(database, made_up("AAPL", as_of, **rising))
+    store(database, flat_forecast("AAPL", as_of, **rising))
     wary = json.loads(
         command(database, "--source", "sample", "--threshold", "0.04", "--dry-run", "--json").stdout
     )
@@ -221,7 +221,7 @@ def test_the_command_reports_a_mistake_in_one_line(
 
 def test_min_skill_uses_the_served_forecast_and_its_record(market: Market, sqlite_url: str) -> None:
     # Kronos forecasts +3 %; calibration reduced it to +0.4 %, with a band around the last close
-    said = made_up("AAPL", FRIDAY, **RISING)
+    said = flat_forecast("AAPL", FRIDAY, **RISING)
     served = {0.1: 98.0, 0.5: 100.4, 0.9: 104.0}
     bars = tuple(replace(bar, close_quantiles=served, prob_up=0.6, raw=bar) for bar in said.bars)
     shares = {"kronos": 0.1, "random walk": 0.2, "ewma walk": 0.3, "range walk": 0.4}

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.market import Market, ScriptedBot, made_up
+from tests.support.market import Market, ScriptedBot, flat_forecast
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.client import KronosClient
@@ -191,7 +191,7 @@ def test_a_thread_started_before_the_backtest_cannot_see_the_present(sqlite_url:
     with get_db_session(sqlite_url) as session:
         session.add(BotRow(name="b", portfolio={"USD": 5.0}))
         for model, days in (("then", 0.5), ("now", 500)):  # made before the next open, and after it
-            made = made_up(
+            made = flat_forecast(
                 "AAPL", late, close=10.0, model=model, made_at=late + timedelta(days=days), **said
             )
             store_forecasts(session, [made])
@@ -389,13 +389,13 @@ def test_a_new_model_changes_no_earlier_decision(tmp_path: Path, database: str) 
     market.write("AAPL", [100.0] * 8)
     evening = timedelta(hours=22)
     stored = [
-        made_up("AAPL", day, last_close=100.0, model="old" if day < DAYS[5] else "new",
+        flat_forecast("AAPL", day, last_close=100.0, model="old" if day < DAYS[5] else "new",
                 made_at=day + evening, **(FALLING if number % 2 else RISING))
         for number, day in enumerate(DAYS)
     ]  # fmt: skip
     # a backtest of today's model stored forecasts for old days
     stored += [
-        made_up(
+        flat_forecast(
             "AAPL", day, last_close=100.0, model="newest", made_at=datetime(2024, 6, 1), **RISING
         )
         for day in DAYS[:3]

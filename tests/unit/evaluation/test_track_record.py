@@ -13,7 +13,7 @@ from rich.console import Console
 from sqlalchemy import insert, select
 from sqlalchemy.exc import InvalidRequestError, OperationalError
 
-from tests.support.market import Market, made_up
+from tests.support.market import Market, flat_forecast
 from tradingbot.ai.forecast_document import forecast_document
 from tradingbot.ai.forecast_text import forecast_text
 from tradingbot.ai.forecast_tool import kronos_forecast
@@ -78,7 +78,7 @@ def give_record(url: str, made: Forecast, *, symbol: str = ALL_SYMBOLS, **change
 
 @pytest.fixture
 def made() -> Forecast:
-    forecast = made_up("AAPL", FRIDAY, **RISING)
+    forecast = flat_forecast("AAPL", FRIDAY, **RISING)
     assert isinstance(forecast, Forecast)
     return forecast
 
@@ -230,7 +230,7 @@ class RecordingReporter(ProgressReporter):
 @pytest.fixture
 def ledger(database: str) -> Iterator[str]:
     """A forecast from Wednesday whose first two sessions have closed."""
-    made = made_up("AAPL", FRIDAY - timedelta(days=2), **RISING)
+    made = flat_forecast("AAPL", FRIDAY - timedelta(days=2), **RISING)
     quantiles = {level: 99 + 8 * level for level in QUANTILE_LEVELS}
     bars = tuple(replace(bar, close_quantiles=quantiles) for bar in made.bars)
     wednesday = replace(made, bars=bars)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.post_box import NotificationServer, post_box
+from tests.support.notification_server import NotificationServer, notification_server
 from tradingbot.errors import ConfigError, DataUnavailable, HubError, KronosError, TooFewBars
 from tradingbot.jobs.summary import ChallengerOutcome, Ending, RunSummary, TickerOutcome
 from tradingbot.monitoring.notification import NotSent, announce, outcome, sample_message, send
@@ -25,7 +25,7 @@ ODD = Message("kronosbot <b>&amp;</b> *_[x](y)_*", ("SPY: 1 < 2 & 3 > 2 …", "z
 
 @pytest.fixture
 def box() -> Iterator[NotificationServer]:
-    with post_box() as box:
+    with notification_server() as box:
         yield box
 
 

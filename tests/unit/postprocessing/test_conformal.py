@@ -18,7 +18,7 @@ EIGHTY = BANDS.index(80)
 SESSIONS = np.arange("2020-01-01", "2024-01-01", dtype="datetime64[D]").astype("datetime64[s]")
 
 
-def made_up(
+def simulated(
     width: float, truth: np.ndarray, tickers: int = 4, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return targets (n,), quantiles (n, 19), outcomes (n,) of one step on consecutive sessions.
@@ -67,7 +67,7 @@ def test_bands_are_nested_for_any_factors() -> None:
 
 def test_too_narrow_bands_reach_their_nominal_coverage() -> None:
     """The claim: 77 to 83 % of the outcomes that come after what was learnt lie in the band."""
-    targets, quantiles, actual = made_up(width=0.5, truth=np.ones(250))
+    targets, quantiles, actual = simulated(width=0.5, truth=np.ones(250))
     raw = (scores(quantiles, actual) <= 1).mean(axis=0)
     assert raw[EIGHTY] < 0.55
     found = track(targets, scores(quantiles, actual))
@@ -85,7 +85,7 @@ def test_too_narrow_bands_reach_their_nominal_coverage() -> None:
 
 
 def test_too_wide_bands_are_narrowed() -> None:
-    targets, quantiles, actual = made_up(width=2.0, truth=np.ones(250))
+    targets, quantiles, actual = simulated(width=2.0, truth=np.ones(250))
     found = track(targets, scores(quantiles, actual))
     assert found is not None
     assert found.factors[-1, EIGHTY] == pytest.approx(0.5, rel=0.2)
@@ -93,7 +93,7 @@ def test_too_wide_bands_are_narrowed() -> None:
 
 def test_it_follows_a_market_that_doubles_its_volatility_within_forty_sessions() -> None:
     truth = np.repeat([1.0, 2.0], 200)
-    targets, quantiles, actual = made_up(width=1.0, truth=truth, tickers=10)
+    targets, quantiles, actual = simulated(width=1.0, truth=truth, tickers=10)
     found = track(targets, scores(quantiles, actual))
     assert found is not None
     reach = scores(quantiles, actual)[:, EIGHTY]
@@ -103,7 +103,7 @@ def test_it_follows_a_market_that_doubles_its_volatility_within_forty_sessions()
 
 
 def test_later_outcomes_change_no_earlier_factor() -> None:
-    targets, quantiles, actual = made_up(width=0.5, truth=np.ones(120))
+    targets, quantiles, actual = simulated(width=0.5, truth=np.ones(120))
     poisoned = np.where(targets >= SESSIONS[80], 1e6, actual)
     honest, other = (
         track(targets, scores(quantiles, actual)),
@@ -117,7 +117,7 @@ def test_later_outcomes_change_no_earlier_factor() -> None:
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:
-    targets, quantiles, actual = made_up(width=0.5, truth=np.ones(60))
+    targets, quantiles, actual = simulated(width=0.5, truth=np.ones(60))
     order = np.random.default_rng(1).permutation(len(targets))
     one, other = (
         track(targets, scores(quantiles, actual)),
@@ -132,7 +132,7 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
     ("sessions", "tickers"), [(MIN_SESSIONS - 1, 50), (MIN_FORECASTS // 2 - 1, 2)]
 )
 def test_too_little_record_gives_no_factors(sessions: int, tickers: int) -> None:
-    targets, quantiles, actual = made_up(0.5, np.ones(sessions), tickers)
+    targets, quantiles, actual = simulated(0.5, np.ones(sessions), tickers)
     assert track(targets, scores(quantiles, actual)) is None
 
 
@@ -146,7 +146,7 @@ def test_the_shortest_sufficient_record_starts_with_the_corrected_quantile_of_it
 
 
 def test_factors_are_bounded_if_the_model_gives_no_width() -> None:
-    targets, _, actual = made_up(1.0, np.ones(60))
+    targets, _, actual = simulated(1.0, np.ones(60))
     found = track(targets, scores(np.ones((len(targets), 19)), actual))
     assert found is not None
     assert found.factors.max() == pytest.approx(20.0)

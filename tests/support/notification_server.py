@@ -48,7 +48,7 @@ class _Handler(Handler):
 
 
 @contextmanager
-def post_box() -> Iterator[NotificationServer]:
+def notification_server() -> Iterator[NotificationServer]:
     box = NotificationServer()
     box.start()
     try:
