@@ -307,7 +307,7 @@ def test_a_chosen_file_is_read_too(page: Page, tmp_path: Path) -> None:
 def test_of_a_file_of_ten_tickers_one_is_chosen(page: Page, tmp_path: Path) -> None:
     rows = csv(bars(40)).splitlines()
     tickers = [f"T{number}" for number in range(10)]
-    lines = [f"{rows[0]},ticker", *(f"{row},{one}" for one in tickers for row in rows[1:])]
+    lines = [f"{rows[0]},ticker", *(f"{row},{ticker}" for ticker in tickers for row in rows[1:])]
     (tmp_path / "market.csv").write_text("\n".join(lines))
     page.locator("#file").set_input_files(tmp_path / "market.csv")
     expect(page.locator("#csv-about")).to_have_text("40 bars, 2026-01-05 to 2026-02-27.")

@@ -229,8 +229,8 @@ GARBAGE: dict[str, Callable[[bytes], bytes]] = {
     "an error each": _changed(
         lambda answer: {
             "results": [
-                {"ok": False, "symbol": one["symbol"], "error": {"code": "x", "message": "no"}}
-                for one in answer["results"]
+                {"ok": False, "symbol": result["symbol"], "error": {"code": "x", "message": "no"}}
+                for result in answer["results"]
             ]
         }
     ),

@@ -97,8 +97,8 @@ def test_a_backup_restores_lost_rows(
     named: object, ledger: str, other_url: str, tools: Path, tmp_path: Path
 ) -> None:
     assert callable(named)
-    said = run("backup", named(ledger), tmp_path, tools, KEEP="14")
-    assert said.endswith("kept: 1 of at most 14")
+    output = run("backup", named(ledger), tmp_path, tools, KEEP="14")
+    assert output.endswith("kept: 1 of at most 14")
     run("restore", named(other_url), tmp_path, tools)
     assert contents(other_url) == contents(ledger)
     assert len(contents(other_url)["historic_data"]) == MADE
@@ -207,7 +207,7 @@ def test_the_backup_volume_survives_the_release_and_can_be_your_own() -> None:
     claim = find(rendered(ci="backup"), "PersistentVolumeClaim", "tradingbots-backup")
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     objects = rendered("--set", "backup.existingClaim=elsewhere", ci="backup")
-    assert not [one for one in objects if one["kind"] == "PersistentVolumeClaim"]
+    assert not [item for item in objects if item["kind"] == "PersistentVolumeClaim"]
     [volume] = [volume for volume in pods(objects)["tradingbots-backup"]["volumes"]
                 if volume["name"] == "backup"]  # fmt: skip
     assert volume["persistentVolumeClaim"] == {"claimName": "elsewhere"}

@@ -100,4 +100,4 @@ def closure(requirements: list[str]) -> Iterator[str]:
         for wanted in ("", *need.extras):
             if (name, wanted) not in seen:
                 seen.add((name, wanted))
-                waiting += [(one, wanted) for one in distribution(name).requires or []]
+                waiting += [(item, wanted) for item in distribution(name).requires or []]

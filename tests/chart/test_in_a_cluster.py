@@ -99,8 +99,8 @@ def test_the_chart_can_be_installed_and_the_job_run_manually(
     assert all(len(days) == 5 for days in forecasts.values())
     created, *lines = log.splitlines()
     assert re.fullmatch(r"job.batch/test-run-\d+ created", created)
-    told = [json.loads(line) for line in lines]  # every line of a pod's log is JSON
-    assert told[-1]["exit_code"] == 0
+    document = [json.loads(line) for line in lines]  # every line of a pod's log is JSON
+    assert document[-1]["exit_code"] == 0
     assert TOKEN not in log
     assert not [path for path in cluster.folder.iterdir() if path.suffix != ".log"], (
         "a pod wrote onto its read-only disk"
@@ -150,10 +150,10 @@ def test_helm_test_confirms_database_and_space(
     cluster.services["http://tradingbots-space:7860"] = space_url
     cluster.secret(NAMESPACE, "tradingbot-secrets", {"DATABASE_URL": postgres_url})
     install(cluster, space__enabled=True)
-    said = shell(cluster, HELM_TEST)
-    assert "Phase:          Succeeded" in said
-    assert "its schema is up to date" in said
-    assert f"{space_url}/health: kronos-nano is ready" in said
+    output = shell(cluster, HELM_TEST)
+    assert "Phase:          Succeeded" in output
+    assert "its schema is up to date" in output
+    assert f"{space_url}/health: kronos-nano is ready" in output
 
 
 def test_helm_test_accepts_a_sleeping_hub_space_and_rejects_a_missing_one(

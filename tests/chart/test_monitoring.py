@@ -94,22 +94,26 @@ def test_the_exporter_is_reachable_through_its_service_and_by_configured_peers()
 def test_a_monitor_selects_its_targets(kind: str, component: str) -> None:
     values = [
         f"{component}.enabled=true",
-        *(f"{component}.{one[0].lower()}{one[1:]}.enabled={str(one == kind).lower()}"
-          for one in ("ServiceMonitor", "PodMonitor")),
+        *(f"{component}.{item[0].lower()}{item[1:]}.enabled={str(item == kind).lower()}"
+          for item in ("ServiceMonitor", "PodMonitor")),
     ]  # fmt: skip
     objects = rendered("--set", ",".join(values))
-    [monitor] = [one for one in objects if one["apiVersion"] == OF_PROMETHEUS]
+    [monitor] = [item for item in objects if item["apiVersion"] == OF_PROMETHEUS]
     assert (monitor["kind"], monitor["metadata"]["name"]) == (kind, f"tradingbots-{component}")
     labels = monitor["spec"]["selector"]["matchLabels"].items()
     if kind == "ServiceMonitor":
         [endpoint] = monitor["spec"]["endpoints"]
-        [found] = [one for one in objects if one["kind"] == "Service"
-                   and labels <= one["metadata"]["labels"].items()]  # fmt: skip
+        [found] = [item for item in objects if item["kind"] == "Service"
+                   and labels <= item["metadata"]["labels"].items()]  # fmt: skip
         ports = found["spec"]["ports"]
     else:
         [endpoint] = monitor["spec"]["podMetricsEndpoints"]
-        [found] = [one for one in objects if one["kind"] == "Deployment"
-                   and labels <= one["spec"]["template"]["metadata"]["labels"].items()]  # fmt: skip
+        [found] = [
+            item
+            for item in objects
+            if item["kind"] == "Deployment"
+            and labels <= item["spec"]["template"]["metadata"]["labels"].items()
+        ]
         ports = found["spec"]["template"]["spec"]["containers"][0]["ports"]
     assert endpoint == {"port": ports[0]["name"], "path": "/metrics", "interval": "60s"}
 
@@ -123,7 +127,7 @@ def test_the_space_is_scraped_with_its_key_if_configured() -> None:
 def test_nothing_is_scraped_twice_and_monitoring_is_optional() -> None:
     both = "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true"
     assert "would scrape the same pods twice" in refusal("--set", f"metrics.enabled=true,{both}")
-    kinds = {(one["apiVersion"], one["kind"]) for one in rendered()}
+    kinds = {(item["apiVersion"], item["kind"]) for item in rendered()}
     assert not {kind for api, kind in kinds if api == OF_PROMETHEUS}
     assert not {"ConfigMap", "Deployment"} & {kind for _, kind in kinds}
 

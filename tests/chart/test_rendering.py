@@ -56,8 +56,8 @@ def cronjob(name: str, *arguments: str, ci: str = "default") -> Object:
 
 @pytest.mark.parametrize("ci", CI)
 def test_helm_lints_it_strictly(ci: str) -> None:
-    said = helm("lint", "--strict", CHART, "--values", CHART / "ci" / f"{ci}-values.yaml")
-    assert "1 chart(s) linted, 0 chart(s) failed" in said
+    output = helm("lint", "--strict", CHART, "--values", CHART / "ci" / f"{ci}-values.yaml")
+    assert "1 chart(s) linted, 0 chart(s) failed" in output
 
 
 @pytest.mark.parametrize("ci", CI)
@@ -77,8 +77,8 @@ def test_an_unknown_field_would_be_found() -> None:
 
 @pytest.mark.parametrize("ci", CI)
 def test_every_object_is_labelled_and_in_the_namespace(ci: str) -> None:
-    for one in rendered(ci=ci):
-        labels = one["metadata"]["labels"]
+    for item in rendered(ci=ci):
+        labels = item["metadata"]["labels"]
         assert labels["app.kubernetes.io/name"] == "tradingbots"
         assert labels["app.kubernetes.io/instance"] == "tradingbots"
         assert labels["app.kubernetes.io/managed-by"] == "Helm"
@@ -93,7 +93,7 @@ def test_every_object_is_labelled_and_in_the_namespace(ci: str) -> None:
         )
         assert labels["app.kubernetes.io/version"] == __version__
         assert labels["helm.sh/chart"].startswith("tradingbots-")
-        assert one["metadata"]["namespace"] == NAMESPACE
+        assert item["metadata"]["namespace"] == NAMESPACE
 
 
 @pytest.mark.parametrize("ci", CI)
@@ -295,7 +295,7 @@ def test_settings_in_the_values_override_the_secret_and_are_listed_once() -> Non
         *("--set", "space.enabled=true,space.env.KRONOS_THREADS=2,space.env.KRONOS_API_KEY="),
     )
     [container] = pods(objects)["tradingbot-kronos"]["containers"]
-    made = {one.pop("name"): one for one in container["env"]}
+    made = {item.pop("name"): item for item in container["env"]}
     assert len(made) == len(container["env"])
     assert made["POSTGRES_HOST"] == {"value": given["POSTGRES_HOST"]}
     assert made["KRONOS_API_KEY"] == {"valueFrom": given["KRONOS_API_KEY"]}
@@ -330,9 +330,9 @@ def in_env(name: str, value: object) -> list[str]:
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_plain_text_secret_is_refused_and_a_reference_accepted(name: str) -> None:
     for plain in ("s3cret", 12345):
-        said = refusal("--set-json", f"env={json.dumps({name: plain})}")
-        assert f"env: {name} " in said
-        assert str(plain) not in said
+        message = refusal("--set-json", f"env={json.dumps({name: plain})}")
+        assert f"env: {name} " in message
+        assert str(plain) not in message
         if name == "HF_TOKEN":
             return  # refused as a reference as well
     refer = {name: {"secretKeyRef": {"name": "mine", "key": "it"}}}
@@ -341,8 +341,8 @@ def test_a_plain_text_secret_is_refused_and_a_reference_accepted(name: str) -> N
 
 def test_a_plain_text_secret_is_refused_in_every_place_used_or_not() -> None:
     for name in ("KRONOS_API_KEY", "HF_TOKEN"):
-        said = [refusal("--set-json", values) for values in in_env(name, "s3cret")]
-        for place, line in zip(("env", "space.env", "bots: a: env"), said, strict=True):
+        message = [refusal("--set-json", values) for values in in_env(name, "s3cret")]
+        for place, line in zip(("env", "space.env", "bots: a: env"), message, strict=True):
             assert f" {place}: {name} " in line, line
 
 
@@ -352,12 +352,12 @@ def test_values_may_contain_settings_but_no_address_with_a_password() -> None:
         helm("template", "t", CHART, "--set-json",
              values.replace('{"KRONOS_MODEL": "kronos-mini"}', json.dumps(plain)))  # fmt: skip
     for values in in_env("PROXY", "http://me:s3cret@proxy:8080"):
-        said = refusal("--set-json", values)
-        assert "env: PROXY is a secret" in said
-        assert "s3cret" not in said
+        message = refusal("--set-json", values)
+        assert "env: PROXY is a secret" in message
+        assert "s3cret" not in message
     bot = {"name": "abot", "schedule": "@daily", "args": ["--database-url=postgresql://a:b@c/d"]}
-    said = refusal("--set-json", f"bots={json.dumps([bot])}")
-    assert "bots: abot: command or args contain an address with a password" in said
+    message = refusal("--set-json", f"bots={json.dumps([bot])}")
+    assert "bots: abot: command or args contain an address with a password" in message
 
 
 # which Space ------------------------------------------------------------------------------
@@ -383,8 +383,8 @@ def test_the_bots_use_the_configured_space_and_the_notes_name_its_owner(
     for pod in ("tradingbot-kronos", "tradingbot-kronostrader", "tradingbots-test"):
         settings = Settings.from_env(plain(pods(rendered(*given))[pod]))
         assert (settings.space_url, settings.hf_space_repo) == space
-    said = helm("install", "tradingbots", CHART, "--dry-run=client", *given)
-    assert f"Forecasts come from {notes}" in said
+    output = helm("install", "tradingbots", CHART, "--dry-run=client", *given)
+    assert f"Forecasts come from {notes}" in output
 
 
 def test_the_default_space_gets_no_secret_by_default() -> None:
@@ -440,8 +440,8 @@ def test_an_invalid_image_reference_is_refused(key: str, wrong: object) -> None:
     places = ("image", "space.image", "postgres.image")
     values = [f"{place}.{key}={json.dumps(wrong)}" for place in places]
     values.append(f"bots={json.dumps([bot])}")
-    said = refusal(*(part for value in values for part in ("--set-json", value)))
-    assert all(f"at '/{place}/{key}'" in said for place in (
+    message = refusal(*(part for value in values for part in ("--set-json", value)))
+    assert all(f"at '/{place}/{key}'" in message for place in (
         "image", "space/image", "postgres/image", "bots/0/image",
     ))  # fmt: skip
 
@@ -468,13 +468,13 @@ def test_a_version_with_a_plus_gives_valid_labels_and_tags(tmp_path: Path) -> No
     objects = list(filter(None, yaml.safe_load_all(
         helm("template", "tradingbots", chart, "--set", everything)
     )))  # fmt: skip
-    for one in objects:
-        kubernetes_validate.validate(one, "1.37", strict=True)
+    for item in objects:
+        kubernetes_validate.validate(item, "1.37", strict=True)
         for label in ("helm.sh/chart", "app.kubernetes.io/version"):
             assert re.fullmatch(
-                r"[A-Za-z0-9][\w.-]{0,61}[A-Za-z0-9]", one["metadata"]["labels"][label]
+                r"[A-Za-z0-9][\w.-]{0,61}[A-Za-z0-9]", item["metadata"]["labels"][label]
             )
-        assert one["metadata"]["labels"]["app.kubernetes.io/version"] == f"{__version__}_b.7"
+        assert item["metadata"]["labels"]["app.kubernetes.io/version"] == f"{__version__}_b.7"
     image = pods(tuple(objects))["tradingbots-space"]["containers"][0]["image"]
     assert image == f"kronos-space:{__version__}_b.7"
 
@@ -497,10 +497,10 @@ NUMBERS = [
 @pytest.mark.parametrize("number", [2**53, 2**53 + 1, 2**63 - 1, -(2**53) - 1])
 def test_a_number_that_helm_would_change_is_refused(number: int) -> None:
     bot = "bots[0].name=kronosbot,bots[0].schedule=@daily"
-    said = refusal("--set", ",".join([bot, *(f"{path}={number}" for path in NUMBERS)]))
+    message = refusal("--set", ",".join([bot, *(f"{path}={number}" for path in NUMBERS)]))
     for path in NUMBERS:
         at = f"at '/{path.replace('[', '.').replace(']', '').replace('.', '/')}': m"
-        assert at in said, f"{path}: {said}"
+        assert at in message, f"{path}: {message}"
 
 
 def test_accepted_quantities_are_valid_in_kubernetes() -> None:
@@ -511,9 +511,9 @@ def test_accepted_quantities_are_valid_in_kubernetes() -> None:
         return f"resources.limits={json.dumps({f'x{n}': q for n, q in enumerate(quantities)})}"
 
     assert rendered("--set-json", limits(good))
-    said = refusal("--set-json", limits(bad))
+    message = refusal("--set-json", limits(bad))
     for number, quantity in enumerate(bad):
-        assert f"at '/resources/limits/x{number}': '{quantity}' does not match" in said
+        assert f"at '/resources/limits/x{number}': '{quantity}' does not match" in message
 
 
 def test_every_number_of_the_schema_has_its_bounds() -> None:
@@ -530,8 +530,8 @@ def test_every_number_of_the_schema_has_its_bounds() -> None:
 
     found = list(numbers(json.loads((CHART / "values.schema.json").read_text())))
     assert len(found) > 8
-    for one in found:
-        assert -EXACT <= one["minimum"] <= one["maximum"] <= EXACT
+    for item in found:
+        assert -EXACT <= item["minimum"] <= item["maximum"] <= EXACT
 
 
 def test_exactly_representable_numbers_are_rendered_unchanged(tmp_path: Path) -> None:
@@ -608,14 +608,16 @@ def test_only_bots_and_configured_peers_reach_the_space_which_reaches_no_one() -
     assert not selects(bots["podSelector"], labels["labels"])
     without = rendered("--set", "space.networkPolicy.enabled=false", ci="space")
     assert ("NetworkPolicy", "tradingbots-space") not in {
-        (one["kind"], one["metadata"]["name"]) for one in without
+        (item["kind"], item["metadata"]["name"]) for item in without
     }
 
 
 def test_every_pod_has_a_network_policy_that_allows_its_clients() -> None:
     objects = rendered("--set", "space.enabled=true,postgres.enabled=true")
     policies = {
-        one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "NetworkPolicy"
+        item["metadata"]["name"]: item["spec"]
+        for item in objects
+        if item["kind"] == "NetworkPolicy"
     }
     components = {"bots": ("bot", "test"), "space": ("space",), "postgres": ("postgres",)}
     assert policies.keys() == {f"tradingbots-{name}" for name in components}
@@ -641,7 +643,7 @@ def test_every_pod_has_a_network_policy_that_allows_its_clients() -> None:
     blocks = [peer["ipBlock"] for peer in egress["to"] if "ipBlock" in peer]
     assert {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]} in blocks
     off = "networkPolicy.enabled=false,postgres.networkPolicy.enabled=false,postgres.enabled=true"
-    assert "NetworkPolicy" not in {one["kind"] for one in rendered("--set", off)}
+    assert "NetworkPolicy" not in {item["kind"] for item in rendered("--set", off)}
 
 
 def test_egress_of_the_bots_and_ingress_of_postgres_can_be_configured() -> None:
@@ -659,13 +661,13 @@ def test_egress_of_the_bots_and_ingress_of_postgres_can_be_configured() -> None:
 
 def labels_of(objects: tuple[Object, ...], component: str) -> dict[str, str]:
     """Return the pod labels of this component."""
-    for one in objects:
-        template = one
-        if one["kind"] == "CronJob":
-            template = one["spec"]["jobTemplate"]["spec"]["template"]
-        elif one["kind"] in ("Deployment", "StatefulSet"):
-            template = one["spec"]["template"]
-        elif one["kind"] != "Pod":
+    for item in objects:
+        template = item
+        if item["kind"] == "CronJob":
+            template = item["spec"]["jobTemplate"]["spec"]["template"]
+        elif item["kind"] in ("Deployment", "StatefulSet"):
+            template = item["spec"]["template"]
+        elif item["kind"] != "Pod":
             continue
         labels: dict[str, str] = template["metadata"]["labels"]
         if labels["app.kubernetes.io/component"] == component:
@@ -685,8 +687,8 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
 
 
 def test_the_small_postgres_is_off_by_default_and_used_when_on() -> None:
-    assert "StatefulSet" not in {one["kind"] for ci in CI if ci != "postgres"
-                                 for one in rendered(ci=ci)}  # fmt: skip
+    assert "StatefulSet" not in {item["kind"] for ci in CI if ci != "postgres"
+                                 for item in rendered(ci=ci)}  # fmt: skip
     objects = rendered(ci="postgres")
     server = find(objects, "StatefulSet", "tradingbots-postgres")["spec"]
     service = find(objects, "Service", "tradingbots-postgres")["spec"]
@@ -878,8 +880,8 @@ def test_the_notes_list_the_required_keys_of_the_secret(
 ) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(values))
-    said = helm("install", "tradingbots", CHART, "--dry-run=client", "-n", NAMESPACE, "-f", file)
-    notes = said[said.index("NOTES:") :]
+    output = helm("install", "tradingbots", CHART, "--dry-run=client", "-n", NAMESPACE, "-f", file)
+    notes = output[output.index("NOTES:") :]
     assert set(re.findall(r"--from-literal=(\w+)", notes)) == keys
     assert ("is missing" in notes) is bool(keys)
 

@@ -35,8 +35,8 @@ def image_of(cluster: Cluster) -> str:
 def test_an_upgrade_keeps_the_values_and_the_generated_password(installed: Cluster) -> None:
     secret = "/api/v1/namespaces/tradingbots-2025/secrets/tradingbots-postgres"
     password = installed.objects[secret]["data"]["POSTGRES_PASSWORD"]
-    said = shell(installed, UPGRADE.format(chart=CHART, options=WAY_OUT))
-    assert "has been upgraded" in said
+    output = shell(installed, UPGRADE.format(chart=CHART, options=WAY_OUT))
+    assert "has been upgraded" in output
     assert image_of(installed) == "kronos-tradingbots:old"
     assert "tradingbots-space" in installed.names("deployments")
     assert installed.objects[secret]["data"]["POSTGRES_PASSWORD"] == password

@@ -208,6 +208,6 @@ def test_the_picture_of_the_documentation_is_drawn_by_its_script(
 
 def parsed(picture: Path) -> list[tuple[str, str]]:
     """Parse a file, except positions and prices: other processors may round them differently."""
-    found = [(one.tag.rpartition("}")[2], (one.text or "").strip()) for one in
+    found = [(item.tag.rpartition("}")[2], (item.text or "").strip()) for item in
              ElementTree.parse(picture).iter()]  # fmt: skip
     return [(tag, text) for tag, text in found if not text.isdigit()]

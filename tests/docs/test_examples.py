@@ -116,12 +116,12 @@ def test_the_python_blocks_of_a_page_run_in_their_order(
     page: str, project: Path, space_url: str
 ) -> None:
     for block in (block for block in blocks("python") if block.page == page):
-        said = io.StringIO()
+        output = io.StringIO()
         code = compile(block.text.replace(PORT, space_url), str(block), "exec")
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(output):
             exec(code, {"__name__": "__main__"})
         if shown := output_after(block):
-            assert said.getvalue() == shown, f"{block} prints something else"
+            assert output.getvalue() == shown, f"{block} prints something else"
 
 
 def output_after(block: Block) -> str | None:

@@ -26,8 +26,8 @@ def test_systemd_accepts_the_service_and_its_timer() -> None:
     if analyze is None:
         pytest.skip("no systemd-analyze on this machine")
     units = [FOLDER / "kronosbot.service", FOLDER / "kronosbot.timer"]
-    said = subprocess.run([analyze, "verify", *units], capture_output=True, text=True).stderr
-    ours = [line for line in said.splitlines() if "kronosbot" in line]
+    output = subprocess.run([analyze, "verify", *units], capture_output=True, text=True).stderr
+    ours = [line for line in output.splitlines() if "kronosbot" in line]
     assert [line for line in ours if "is not executable" not in line] == []
 
 

@@ -46,13 +46,13 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 def test_the_first_command_of_the_readme_forecasts(machine: Path) -> None:
-    said = enter(machine, "make", "run")
-    assert "4 tickers (20 rows) now" in said
+    output = enter(machine, "make", "run")
+    assert "4 tickers (20 rows) now" in output
 
 
 def test_every_test_passes(machine: Path) -> None:
-    said = enter(machine, "make", "test")
-    assert " passed" in said
+    output = enter(machine, "make", "test")
+    assert " passed" in output
 
 
 def enter(root: Path, *command: str) -> str:

@@ -136,12 +136,12 @@ def test_every_package_has_tests_without_a_process() -> None:
 
 
 def test_a_package_describes_itself_in_one_sentence() -> None:
-    said = {
+    logged = {
         name: (ast.get_docstring(_tree(name)) or "").splitlines()
         for name in TEXTS
         if re.search(r"/(?!versions)\w+/__init__.py$", name)
     }
-    assert {name: lines for name, lines in said.items() if len(lines) != 1} == {}
+    assert {name: lines for name, lines in logged.items() if len(lines) != 1} == {}
 
 
 @pytest.mark.parametrize("package", ["kronos_space", "tradingbot"])

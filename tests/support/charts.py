@@ -38,21 +38,21 @@ OF_PROMETHEUS = "monitoring.coreos.com/v1"
 
 
 def find(objects: tuple[Object, ...], kind: str, name: str) -> Object:
-    [found] = [one for one in objects if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    [found] = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
     return found
 
 
 def pods(objects: tuple[Object, ...]) -> dict[str, Object]:
     """Return the pod spec of each workload, by the workload's name."""
     found = {}
-    for one in objects:
-        match one:
+    for item in objects:
+        match item:
             case {"kind": "CronJob"}:
-                found[one["metadata"]["name"]] = one["spec"]["jobTemplate"]["spec"]["template"]
+                found[item["metadata"]["name"]] = item["spec"]["jobTemplate"]["spec"]["template"]
             case {"kind": "Deployment" | "StatefulSet"}:
-                found[one["metadata"]["name"]] = one["spec"]["template"]
+                found[item["metadata"]["name"]] = item["spec"]["template"]
             case {"kind": "Pod"}:
-                found[one["metadata"]["name"]] = one
+                found[item["metadata"]["name"]] = item
     return {name: template["spec"] for name, template in found.items()}
 
 

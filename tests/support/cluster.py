@@ -84,7 +84,7 @@ class Cluster:
         with self._lock:
             below = [key for key in sorted(self.objects) if key.rpartition("/")[0] == path]
             found = [self._current(key) for key in below]
-        return [one for one in found if wanted.items() <= one["metadata"]["labels"].items()]
+        return [item for item in found if wanted.items() <= item["metadata"]["labels"].items()]
 
     def get(self, path: str) -> Object | None:
         with self._lock:
@@ -205,9 +205,9 @@ class Cluster:
             found["status"] = {
                 "phase": phase,
                 "containerStatuses": [
-                    {"name": one["name"], "ready": code is None, "restartCount": 0, "image": "",
+                    {"name": item["name"], "ready": code is None, "restartCount": 0, "image": "",
                      "imageID": "", "state": state}
-                    for one in found["spec"]["containers"]
+                    for item in found["spec"]["containers"]
                 ],
             }  # fmt: skip
         return found

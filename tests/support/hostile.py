@@ -539,8 +539,10 @@ def fault_of(request: SeriesRequest, answer: Forecast | KronosError) -> str | No
 
 
 def _fault_of_text(error: KronosError) -> str | None:
-    said = str(error)
-    return None if said.isprintable() and len(said) <= 1200 else f"its text: {said[:2000]!r}"
+    message = str(error)
+    return (
+        None if message.isprintable() and len(message) <= 1200 else f"its text: {message[:2000]!r}"
+    )
 
 
 def impossible_rows(database: str) -> list[Any]:

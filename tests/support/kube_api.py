@@ -111,7 +111,7 @@ class ClusterHandler(Handler):
         self._begin_stream("application/json")
         known: dict[str, Object] = {}
         while not self.cluster.closing.wait(0.02):
-            now = {one["metadata"]["name"]: one for one in self.cluster.find(path, "")}
+            now = {item["metadata"]["name"]: item for item in self.cluster.find(path, "")}
             for name, one in now.items():
                 if one != known.get(name):
                     self._event("MODIFIED" if name in known else "ADDED", one)

@@ -120,11 +120,11 @@ def rises_and_falls(database: str) -> pd.DataFrame:
     """
     bars = DataService("sample").history("AAPL")
     moves = {-40: 1.02, -30: 0.98, -20: 1.02}
-    said = [
+    forecast = [
         flat_forecast("AAPL", bars.index[at].to_pydatetime(), last_close=close, close=close * move,
                 low=close * 0.9, high=close * 1.1, prob_up=0.5)
         for at, move in moves.items() if (close := float(bars["close"].iloc[at]))
     ]  # fmt: skip
     with get_db_session(database) as session:
-        store_forecasts(session, said)
+        store_forecasts(session, forecast)
     return bars

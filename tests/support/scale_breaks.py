@@ -64,7 +64,7 @@ def moved(frame: pd.DataFrame, factor: float, trade: float, wider: float) -> pd.
 
 def is_broken(frame: pd.DataFrame) -> bool:
     """Return whether the drawn bar is classified as a break."""
-    return BEFORE in [one.position for one in scale_breaks(frame)]
+    return BEFORE in [scale_break.position for scale_break in scale_breaks(frame)]
 
 
 def shares(frames: Sequence[pd.DataFrame], draws: int) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def real_breaks(frames: Sequence[pd.DataFrame]) -> tuple[int, int]:
     taken = total = 0
     for frame in frames:
         total += len(frame)
-        found = {one.position for one in scale_breaks(frame)}
+        found = {scale_break.position for scale_break in scale_breaks(frame)}
         gaps = np.abs(np.log(frame["open"].to_numpy()[1:] / frame["close"].to_numpy()[:-1]))
         for at in (np.flatnonzero(gaps > np.log(1.05)) + 1).tolist():
             for end in (at + 1, at + 2, at + 4):
@@ -105,7 +105,7 @@ def real_breaks(frames: Sequence[pd.DataFrame]) -> tuple[int, int]:
                 if recent.index[-1] != frame.index[min(end, len(frame)) - 1]:
                     continue
                 at_end = len(recent) - 1 - (min(end, len(frame)) - 1 - at)
-                if at_end in [one.position for one in scale_breaks(recent)]:
+                if at_end in [scale_break.position for scale_break in scale_breaks(recent)]:
                     found.add(at)
         taken += len(found)
     return taken, total

@@ -52,7 +52,7 @@ class BlockingClient:
             async with AsyncKronosClient(*self._made[0], **self._made[1]) as client:
                 result = getattr(client, name)(*args, **options)
                 if hasattr(result, "__aiter__"):
-                    return [one async for one in result]
+                    return [item async for item in result]
                 return await result
 
         return lambda *args, **options: asyncio.run(call(*args, **options))
@@ -383,8 +383,8 @@ def test_results_of_a_forecasts_frame_can_be_written_to_parquet(
     frame = frame_of(forecast)
     made = [frame, frame.to_frame(), forecast.to_frame("space"), frame.head(1), frame.reset_index()]
     made += [frame["close"].to_frame(), pd.concat([frame, frame])]
-    for one in made:  # as pandas.io.parquet writes them
-        assert json.loads(json.dumps(one.attrs))["as_of"] == "2024-05-15 00:00:00"
+    for item in made:  # as pandas.io.parquet writes them
+        assert json.loads(json.dumps(item.attrs))["as_of"] == "2024-05-15 00:00:00"
 
 
 def test_attrs_of_a_long_frame_are_json_even_with_numeric_tickers(

@@ -24,8 +24,8 @@ def nothing_remembered() -> None:
 def test_install_hints_are_correct_in_a_clone_and_from_a_wheel(
     extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    said = install_command(extra)
-    pip, install, *packages = shlex.split(said)
+    output = install_command(extra)
+    pip, install, *packages = shlex.split(output)
     assert (pip, install) == ("pip", "install")
     assert packages
     names = {Requirement(package).name for package in packages}
@@ -36,7 +36,7 @@ def test_install_hints_are_correct_in_a_clone_and_from_a_wheel(
     monkeypatch.setattr(module, "PROJECT", tmp_path / "pyproject.toml")
     marked = [f'{package}; extra == "{extra}"' for package in packages]
     monkeypatch.setattr(module, "requires", lambda name: ["numpy>=2", *marked])
-    assert install_command(extra) == said
+    assert install_command(extra) == output
 
 
 def test_no_text_suggests_installing_the_project_from_an_index() -> None:

@@ -66,7 +66,7 @@ def test_backtest_forecasts_are_scored_and_written_only_to_the_file(
     assert newest["revision"].endswith("+anchored")
     assert newest["in_training"] == "yes"  # the days are in the training span of the indices
     assert float(newest["q05"]) <= float(newest["q50"]) <= float(newest["q95"])
-    assert sum(len(one) for one in outcomes_of(read_rows(tmp_path / "backtest.csv"))) == 40
+    assert sum(len(outcome) for outcome in outcomes_of(read_rows(tmp_path / "backtest.csv"))) == 40
 
 
 def test_repeating_the_command_adds_missing_and_new_windows(tmp_path: Path, space_url: str) -> None:
@@ -84,10 +84,10 @@ def test_repeating_the_command_adds_missing_and_new_windows(tmp_path: Path, spac
     assert measured[0] == measured[1]
 
     more = kronosbot(*run, "--windows", "20", folder=tmp_path, **environ)
-    told = json.loads(more.stdout)
-    assert (more.returncode, told["made"], told["windows"], told["missing"]) == (0, 4, 20, 0)
-    assert told["measures"]["all"]["n"] == 40
-    assert told["settings"]["model"] == "kronos-nano"
+    output = json.loads(more.stdout)
+    assert (more.returncode, output["made"], output["windows"], output["missing"]) == (0, 4, 20, 0)
+    assert output["measures"]["all"]["n"] == 40
+    assert output["settings"]["model"] == "kronos-nano"
     days = [row["as_of"] for row in forecasts(tmp_path / "backtest.csv")]
     assert len(set(days)) == 20
 
@@ -103,11 +103,11 @@ def test_windows_in_the_training_data_are_distinguished(tmp_path: Path, space_ur
         "--stride", "2", "--json", folder=tmp_path, KRONOS_SPACE_URL=space_url,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    counts = told["in_training"]
-    assert counts["yes"] + counts["no"] == told["measures"]["all"]["n"] == 80
-    assert told["measures"]["unseen"]["n"] == counts["no"] >= 30
-    assert told["measures"]["unseen"]["relative_mae"] != told["measures"]["all"]["relative_mae"]
+    output = json.loads(done.stdout)
+    counts = output["in_training"]
+    assert counts["yes"] + counts["no"] == output["measures"]["all"]["n"] == 80
+    assert output["measures"]["unseen"]["n"] == counts["no"] >= 30
+    assert output["measures"]["unseen"]["relative_mae"] != output["measures"]["all"]["relative_mae"]
 
 
 def test_each_reason_to_doubt_the_figures_is_reported_in_one_line(

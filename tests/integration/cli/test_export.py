@@ -154,8 +154,8 @@ def test_an_empty_export_keeps_the_old_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("out.csv").write_text("old")
-    said = export("forecasts", "--out", "out.csv", code=1)
-    assert said.startswith("Error: there is no sqlite:///kronos.db yet")
+    output = export("forecasts", "--out", "out.csv", code=1)
+    assert output.startswith("Error: there is no sqlite:///kronos.db yet")
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"], "no database was made"
     assert Path("out.csv").read_text() == "old"
     store(f"sqlite:///{tmp_path / 'kronos.db'}")
@@ -171,8 +171,8 @@ def test_parquet_names_the_missing_package(
     asked = ("forecasts", "--database-url", sqlite_url, "--format", "parquet")
     assert "--format parquet: give a file with --out" in export(*asked, code=2)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    said = export(*asked, "--out", str(tmp_path / "out.parquet"), code=2)
-    assert "pip install 'pyarrow>=" in said
+    output = export(*asked, "--out", str(tmp_path / "out.parquet"), code=2)
+    assert "pip install 'pyarrow>=" in output
 
 
 @pytest.mark.parametrize("form", [Format.CSV, Format.JSON])

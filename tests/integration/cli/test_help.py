@@ -33,7 +33,7 @@ def test_every_help_fits_a_terminal_and_ends_in_an_example_that_is_a_command(
     assert examples
     for example in examples:
         words = example.partition(" --")[0].partition(" |")[0]
-        assert any(f"{words} ".startswith(f"{one} ") for one in COMMANDS if one), example
+        assert any(f"{words} ".startswith(f"{item} ") for item in COMMANDS if item), example
 
 
 def test_the_help_of_run_names_every_option_and_exit_code(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_the_help_of_run_names_every_option_and_exit_code(tmp_path: Path) -> Non
 def test_the_help_says_that_others_can_read_a_password_on_the_command_line(
     command: str, tmp_path: Path
 ) -> None:
-    said = " ".join(kronosbot(*command.split(), "--help", folder=tmp_path).stdout.split())
-    about = said[said.index("--database-url") :]
+    output = " ".join(kronosbot(*command.split(), "--help", folder=tmp_path).stdout.split())
+    about = output[output.index("--database-url") :]
     assert "Other users of this machine can see it in `ps`" in about
     assert "set DATABASE_URL instead" in about
 

@@ -15,8 +15,10 @@ def test_report_writes_one_file_and_describes_it(tmp_path: Path, database: str) 
     (tmp_path / "report.html").write_text("an old one")
     done = kronosbot("report", folder=tmp_path, DATABASE_URL=database)
     assert (done.returncode, done.stderr) == (0, "")
-    said = done.stdout.strip()
-    assert said.startswith("report.html: 2 tickers, 50 earlier forecasts against their outcome; 2.")
+    output = done.stdout.strip()
+    assert output.startswith(
+        "report.html: 2 tickers, 50 earlier forecasts against their outcome; 2."
+    )
     assert [file.name for file in tmp_path.iterdir() if "kronos.db" not in file.name] == [
         "report.html"
     ]

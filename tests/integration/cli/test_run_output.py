@@ -60,14 +60,14 @@ def test_in_a_pod_both_streams_are_json_lines_with_steps_and_outcome(
         folder=tmp_path, KRONOS_SPACE_URL=space_url, **POD,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = objects(done.stderr)
-    started = [(line["step"], line.get("count")) for line in told if line["event"] == "start"]
+    output = objects(done.stderr)
+    started = [(line["step"], line.get("count")) for line in output if line["event"] == "start"]
     assert started == [("wake", None), ("fetch", 2), ("forecast", 1), ("pause", None), ("score", 1)]
-    ended = [line for line in told if line["event"] == "end"]
+    ended = [line for line in output if line["event"] == "end"]
     assert [line["step"] for line in ended] == ["wake", "fetch", "forecast", "pause", "score"]
     assert all(line["seconds"] >= 0 for line in ended)
 
-    report = told[-1]
+    report = output[-1]
     assert (report["event"], report["level"], report["exit_code"]) == ("report", "INFO", 0)
     assert report["message"] == "1 of 2 tickers have a forecast"
     [log] = runs(f"sqlite:///{tmp_path / 'kronos.db'}")
@@ -117,8 +117,8 @@ def test_the_hubs_stages_are_logged_and_no_secret_is(tmp_path: Path, postgres_ur
             PGPASSWORD=PASSWORD,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = objects(done.stderr)
-    notes = {line["message"]: line["step"] for line in told if line["event"] == "note"}
+    output = objects(done.stderr)
+    notes = {line["message"]: line["step"] for line in output if line["event"] == "note"}
     assert notes[f"Space {REPO} (PAUSED): restarting"] == "wake"
     assert notes[f"Space {REPO}: paused"] == "pause"
     for secret in (TOKEN, PASSWORD):

@@ -49,5 +49,5 @@ def test_without_forecasts_there_is_one_line_with_the_way_out(tmp_path: Path) ->
     [line] = done.stderr.splitlines()
     assert line.startswith("Error: there is no sqlite:///kronos.db yet, and no forecasts: ")
     assert not list(tmp_path.iterdir())
-    told = json.loads(kronosbot("score", "--json", folder=tmp_path).stdout)
-    assert (told["exit_code"], told["error"]["kind"]) == (1, "DatabaseError")
+    output = json.loads(kronosbot("score", "--json", folder=tmp_path).stdout)
+    assert (output["exit_code"], output["error"]["kind"]) == (1, "DatabaseError")

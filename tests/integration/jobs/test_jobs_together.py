@@ -81,8 +81,8 @@ def test_shards_share_the_tickers_and_the_space(
 
     hub.happens = meet
     pods = [start(tmp_path, {**environ, "JOB_COMPLETION_INDEX": str(index)}) for index in range(2)]
-    told = [pod.communicate(timeout=120)[1] for pod in pods]
-    assert [pod.returncode for pod in pods] == [0, 0], told
+    output = [pod.communicate(timeout=120)[1] for pod in pods]
+    assert [pod.returncode for pod in pods] == [0, 0], output
     assert [(row.symbol, row.horizon_days) for row in rows(postgres_url)] == [
         (symbol, step) for symbol in SAMPLE for step in range(1, 6)
     ]

@@ -94,7 +94,7 @@ def test_a_new_revision_inherits_how_it_is_combined_and_its_own_bands_begin_raw(
     assert first != second
     share = known.weights[0]
     assert {forecast.model_revision for forecast in before.forecasts.values()} == {first}
-    assert all(one.calibration.startswith("combined") for one in before.forecasts.values())
+    assert all(item.calibration.startswith("combined") for item in before.forecasts.values())
     for done in nights:
         assert done.ending.exit_code == 0
         assert {forecast.model_revision for forecast in done.forecasts.values()} == {second}

@@ -168,9 +168,9 @@ def run(way: EarlyEnd, hub: Hub, database: str, folder: Path, capsys: Any) -> tu
         stack.enter_context(pytest.MonkeyPatch.context()).setattr("sys.argv", ["kronosbot"])
         way.arrange(hub, database, stack)
         code = app(arguments, standalone_mode=False)
-    told = capsys.readouterr().err
-    assert TOKEN not in told
-    return code, told
+    output = capsys.readouterr().err
+    assert TOKEN not in output
+    return code, output
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
@@ -178,10 +178,10 @@ def test_a_space_that_was_left_running_is_paused_or_cried_about(
     way: EarlyEnd, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     hub.start_now()
-    code, told = run(way, hub, sqlite_url, tmp_path, capsys)
-    assert (code, hub.running, LOUD in told) == (
+    code, output = run(way, hub, sqlite_url, tmp_path, capsys)
+    assert (code, hub.running, LOUD in output) == (
         way.code, way.then != "paused", way.then == "loud",
-    ), told  # fmt: skip
+    ), output  # fmt: skip
     assert "restart" not in hub.actions() or hub.calls[hub.actions().index("restart")][1] == 403
 
 
@@ -196,8 +196,8 @@ def test_a_space_that_was_left_running_is_paused_or_cried_about(
 def test_a_space_that_sleeps_is_neither_paused_nor_warned_about(
     way: EarlyEnd, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
 ) -> None:
-    _, told = run(way, hub, sqlite_url, tmp_path, capsys)
-    assert LOUD not in told
+    _, output = run(way, hub, sqlite_url, tmp_path, capsys)
+    assert LOUD not in output
     assert [status for action, status in hub.calls if action == "pause" and status == 200] == []
 
 
@@ -208,8 +208,8 @@ def test_a_refusal_of_the_pause_that_passes_is_tried_again(
     hub.start_now()
     hub.faults["pause"] += [status, status]
     way = WAYS[0]
-    code, told = run(way, hub, sqlite_url, tmp_path, capsys)
-    assert (code, hub.running, LOUD in told) == (2, False, False), told
+    code, output = run(way, hub, sqlite_url, tmp_path, capsys)
+    assert (code, hub.running, LOUD in output) == (2, False, False), output
     assert hub.actions().count("pause") == 3
 
 
@@ -220,9 +220,9 @@ def test_a_database_behind_a_pooler_without_sessions_is_refused_before_the_wake(
     hub.start_now()
     with pooled(postgres_url, mode=mode) as url:
         way = EarlyEnd("pgbouncer", 2, "loud", environ={"DATABASE_URL": url})
-        code, told = run(way, hub, postgres_url, tmp_path, capsys)
-    assert (code, hub.running, LOUD in told) == (2, True, True), told
-    assert "pool_mode=session" in told.splitlines()[-1]
+        code, output = run(way, hub, postgres_url, tmp_path, capsys)
+    assert (code, hub.running, LOUD in output) == (2, True, True), output
+    assert "pool_mode=session" in output.splitlines()[-1]
     assert "restart" not in hub.actions()
 
 
@@ -245,8 +245,8 @@ def test_a_challengers_space_that_was_left_running_is_paused_or_reported(
 ) -> None:
     hub.start_now()
     environ = {**BESIDE, "KRONOS_MODELS": f"mini,base={REPO}", **way.environ}
-    code, told = run(replace(way, environ=environ), hub, sqlite_url, tmp_path, capsys)
-    assert (code, hub.running, LOUD in told) == (
+    code, output = run(replace(way, environ=environ), hub, sqlite_url, tmp_path, capsys)
+    assert (code, hub.running, LOUD in output) == (
         way.code, way.then != "paused", way.then == "loud",
-    ), told  # fmt: skip
+    ), output  # fmt: skip
     assert "restart" not in hub.actions()

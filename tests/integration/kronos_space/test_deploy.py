@@ -230,11 +230,11 @@ def test_ctrl_c_while_it_waits_leaves_the_space_to_the_hub_and_ends_with_130(hom
     with RepositoryHub(build=("BUILDING",)) as hub:
         environ = environment(hub, home)
         process = piped("-c", QUICK, "deploy", REPO, env=environ, family="libraries")
-        said = [process.stdout.readline()]  # the address appears when the upload is complete
+        output = [process.stdout.readline()]  # the address appears when the upload is complete
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert (said, out) == ([f"{hub.url}/{REPO}\n"], "")
+    assert (output, out) == ([f"{hub.url}/{REPO}\n"], "")
     assert err.endswith("stopped; changes made so far stay, and the Hub continues with them\n")
     assert "Traceback" not in err
     assert hub.spaces[REPO].commits == 1

@@ -52,10 +52,10 @@ def test_a_checkpoint_is_trained_judged_and_can_be_served(place: Path) -> None:
 
 def test_ctrl_c_leaves_the_best_weights_as_a_checkpoint_without_a_verdict(place: Path) -> None:
     first = piped(COMMAND, *arguments("stopped", "--steps", "600"), cwd=place, env=ENV)
-    said = ""
-    while said.startswith("step 0:") or "(best so far)" not in said:
-        said = first.stderr.readline()
-        assert said, "it ended by itself"
+    output = ""
+    while output.startswith("step 0:") or "(best so far)" not in output:
+        output = first.stderr.readline()
+        assert output, "it ended by itself"
     beside = run(COMMAND, *arguments("stopped", "--steps", "600"), cwd=place, env=ENV)
     assert (beside.returncode, beside.stdout) == (1, "")
     assert "Error: stopped is being written by another finetune (stopped.lock)" in beside.stderr

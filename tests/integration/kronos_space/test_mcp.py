@@ -259,5 +259,5 @@ def metric(space: Server, name: str) -> float:
 
 def errors_in(group: BaseException) -> list[BaseException]:
     if isinstance(group, BaseExceptionGroup):
-        return [leaf for one in group.exceptions for leaf in errors_in(one)]
+        return [leaf for error in group.exceptions for leaf in errors_in(error)]
     return [group]

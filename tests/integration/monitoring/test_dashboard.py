@@ -31,9 +31,9 @@ def exporter_url(tmp_path_factory: pytest.TempPathFactory, space_url: str) -> It
         "tradingbot.kronosbot", "exporter", "--port", "0", cwd=folder,
         env={**os.environ, "DATABASE_URL": database},
     )  # fmt: skip
-    said = process.stderr.readline()
-    found = re.search(r"Metrics on (http://127\.0\.0\.1:\d+)/metrics", said)
-    assert found, said
+    output = process.stderr.readline()
+    found = re.search(r"Metrics on (http://127\.0\.0\.1:\d+)/metrics", output)
+    assert found, output
     yield found[1]
     process.terminate()
     _, rest = process.communicate(timeout=60)
@@ -97,8 +97,8 @@ def gone(tmp_path: Path) -> Iterator[str]:
         "tradingbot.kronosbot", "exporter", "--port", "0", cwd=tmp_path,
         env={**os.environ, "DATABASE_URL": database},
     )  # fmt: skip
-    said = process.stderr.readline()
-    yield said.split()[2].rstrip(";")
+    output = process.stderr.readline()
+    yield output.split()[2].rstrip(";")
     process.kill()
     process.communicate(timeout=60)
 

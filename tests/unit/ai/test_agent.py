@@ -38,7 +38,7 @@ class Scripted(BaseChatModel):
         return "scripted"
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Any:
-        self.tools += [one.name for one in tools]
+        self.tools += [item.name for item in tools]
         return self
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
@@ -357,7 +357,7 @@ def test_the_real_client_runs_the_loop_over_http(monkeypatch: pytest.MonkeyPatch
     first, second, third = asked.bodies
     assert (first["model"], third["model"]) == ("some/model", "another/model")
     assert set(asked.keys) == {"sk-test"}
-    assert [one["function"]["name"] for one in first["tools"]] == ["double"]
+    assert [item["function"]["name"] for item in first["tools"]] == ["double"]
     assert not first.get("stream")
     assert "tools" not in third
     tool_results = {

@@ -136,7 +136,7 @@ def test_huge_numbers_are_not_written_out(number: float) -> None:
 
 
 def test_ordinary_numbers_are_shown_unchanged() -> None:
-    assert [price_text(one) for one in (449.3, 1.08432, 0.5, 0, 1e-8, 1e15, 1e300)] == [
+    assert [price_text(item) for item in (449.3, 1.08432, 0.5, 0, 1e-8, 1e15, 1e300)] == [
         "449.30", "1.0843", "0.50000", "0.0000", "0.000000010000", "1e+15", "1e+300",
     ]  # fmt: skip
     assert (amount_text(9995), change_text(0.03)) == ("9995.00", "+3.0%")

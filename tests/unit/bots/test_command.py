@@ -61,10 +61,10 @@ def test_help_names_the_options_and_trades_nothing(
     with pytest.raises(SystemExit) as end:
         bot.main()
     assert end.value.code == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for option in ("--source", "--symbols", "--database-url", "--dry-run", "--backtest", "--json"):
-        assert option in said
-    assert "Exit codes" in said
+        assert option in output
+    assert "Exit codes" in output
     assert rows(sqlite_url) == 0
 
 
@@ -294,8 +294,8 @@ def test_a_keyword_s_wrong_value_ends_with_2_and_trades_nothing(
 
 def test_help_names_a_strategy_s_keywords_and_their_values(tuned: Any, capsys: Output) -> None:
     assert run(tuned, "--help") == 0
-    said = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().out.split())
     for text in ("--window", "Default: 30.", "--short", "--depth", "--interval", "--period"):
-        assert text in said
+        assert text in output
     for name in ("--client", "--weights", "--table", "--name", "--tickers"):
-        assert name not in said
+        assert name not in output

@@ -98,7 +98,7 @@ def test_damaged_trades_and_values_are_left_out_of_statements_and_rounds(
     assert not (damaged.trades if table == "trades" else damaged.values)
     assert len(other.trades) == 2
     assert len(other.values) == 1
-    [warning] = [one.message for one in caplog.records if one.levelno == logging.WARNING]
+    [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.startswith(f"{table}: ")
     assert column in warning
     assert sells_all(market, sqlite_url) == ["AAPL", "IBM"]
@@ -120,7 +120,7 @@ def test_a_damaged_bot_does_not_affect_other_bots(
     market: Market, sqlite_url: str, caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
     damage(sqlite_url, f"UPDATE bots SET {change} WHERE name = 'b'")
-    assert [one.name for one in read_statements(sqlite_url)] == ["other"]
+    assert [statement.name for statement in read_statements(sqlite_url)] == ["other"]
     assert len(caplog.records) == 1
     with pytest.raises(BotError, match="portfolio"):
         read_statements(sqlite_url, ["b"])

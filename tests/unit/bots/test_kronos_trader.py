@@ -189,8 +189,8 @@ def test_the_command_has_the_options_of_every_bot(tmp_path: Path) -> None:
     assert (refused.returncode, refused.stderr) == (
         2, "Error: threshold=7.0: expected a number from 0 to 1\n"
     )  # fmt: skip
-    said = command(url, "--help").stdout
-    assert all(f"--{name}" in said for name in ("backtest", "threshold", "min-prob", "min-skill"))
+    output = command(url, "--help").stdout
+    assert all(f"--{name}" in output for name in ("backtest", "threshold", "min-prob", "min-skill"))
 
 
 @pytest.mark.integration

@@ -259,10 +259,10 @@ def test_an_order_of_a_halted_ticker_lapses_after_20_sessions_with_a_message(
     said.append(found.remarks)
     expected = [("buy", "AAPL", 100.0 + last + 1)] if fills else []
     assert [trade[:3] for trade in exchange.trades()] == expected
-    lapsed = [one for notes in said for one in notes if "has lapsed" in one]
+    lapsed = [note for notes in said for note in notes if "has lapsed" in note]
     waited = missed if between else end - 2
     said_once = f"AAPL: what was decided on {SESSIONS[2]} 00:00 has lapsed: {waited}"
-    assert [one.split(" sessions")[0] for one in lapsed] == ([] if fills else [said_once])
+    assert [note.split(" sessions")[0] for note in lapsed] == ([] if fills else [said_once])
 
 
 def test_an_order_of_an_unwatched_ticker_lapses_with_a_message(exchange: Exchange) -> None:

@@ -223,7 +223,7 @@ def test_a_thread_started_before_the_backtest_cannot_see_the_present(sqlite_url:
     thread.start()
     bot.backtest(BARS)
     thread.join()
-    assert [type(one) for one in found[1::2]] == [LookAhead] * len(BARS)
+    assert [type(item) for item in found[1::2]] == [LookAhead] * len(BARS)
     seen = [({"USD": 10_000.0}, "then" if at == 3 else None) for at in range(len(BARS))]
     assert found[::2] == seen
     assert bot.portfolio == {"USD": 5.0}
@@ -352,9 +352,9 @@ def test_a_bot_with_fetched_data_can_be_pickled(
     )  # fmt: skip
     if source != "yahoo":
         bot.fetch("AAPL")
-    for one in (bot, given):
-        sent = pickle.loads(pickle.dumps(one))
-        assert sent.params.keys() == one.params.keys()
+    for item in (bot, given):
+        sent = pickle.loads(pickle.dumps(item))
+        assert sent.params.keys() == item.params.keys()
     if source != "yahoo":
         pd.testing.assert_frame_equal(
             pickle.loads(pickle.dumps(bot)).fetch("AAPL"), bot.fetch("AAPL")

@@ -190,7 +190,7 @@ def test_a_quantity_set_by_sql_has_no_known_date(sqlite_url: str, watched: bool)
     edited_in_sql(sqlite_url, '{"USD": 0, "AAPL": 0, "IBM": 7}')
     done = bot(sqlite_url, CorporateActionSource(60, {55: 10.0}, {58: 0.5}), tickers=tickers).run()
     assert portfolio(sqlite_url)["IBM"] == 7
-    assert any("IBM: its quantity was written by hand" in one for one in done.remarks)
+    assert any("IBM: its quantity was written by hand" in remark for remark in done.remarks)
     with get_db_session(sqlite_url) as session:
         set_quantity(session, "b", "IBM", 70.0)
     done = bot(sqlite_url, CorporateActionSource(70, {55: 10.0}, {58: 0.5}), tickers=tickers).run()
@@ -409,7 +409,7 @@ def test_dividends_missed_during_an_outage_are_credited_afterwards(
         if trade.side == "dividend" and trade.symbol == "AAPL"
     ]
     expected = [(held, 0.5, DAYS[53]), (now, 0.25, DAYS[58])]
-    assert paid == [(pytest.approx(one[0]), *one[1:]) for one in expected if one[0]]
+    assert paid == [(pytest.approx(wanted[0]), *wanted[1:]) for wanted in expected if wanted[0]]
 
 
 def test_a_dividend_after_a_split_is_per_new_share(sqlite_url: str) -> None:

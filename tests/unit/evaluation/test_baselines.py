@@ -31,8 +31,8 @@ def origins(past: pd.Series, *bars: int) -> np.ndarray:
 def plain(returns: np.ndarray, steps: int) -> np.ndarray:
     """Compute the walk bar by bar, one path at a time."""
     variance = [float(np.mean(returns[:20] ** 2))]
-    for one in returns:
-        variance.append(DECAY * variance[-1] + (1 - DECAY) * one**2)
+    for value in returns:
+        variance.append(DECAY * variance[-1] + (1 - DECAY) * value**2)
     filtered = (returns / np.sqrt(variance[:-1]))[-WINDOW:]
     filtered = filtered - filtered.mean()
     table, paths = np.random.default_rng(0), np.zeros(WINDOW)
@@ -123,8 +123,8 @@ def test_the_range_walk_widens_when_ranges_widen_even_if_closes_do_not() -> None
     wide = with_ranges(past.iloc[-20:], width=0.05)
     as_of = origins(past, 300)
     [calm], [stormy] = (
-        range_walk_quantiles(one, as_of, np.array([1]))
-        for one in (bars, pd.concat([bars.iloc[:-20], wide]))
+        range_walk_quantiles(item, as_of, np.array([1]))
+        for item in (bars, pd.concat([bars.iloc[:-20], wide]))
     )
     assert stormy[-1] - stormy[0] > 2 * (calm[-1] - calm[0])
 
@@ -135,7 +135,7 @@ def test_the_range_walk_uses_only_bars_before_its_origin() -> None:
     poisoned = bars.copy()
     poisoned.iloc[81:] *= 10
     as_of, steps = origins(past, 80, 80), np.array([1, 5])
-    honest, other = (range_walk_quantiles(one, as_of, steps) for one in (bars, poisoned))
+    honest, other = (range_walk_quantiles(item, as_of, steps) for item in (bars, poisoned))
     assert (honest == other).all()
     assert np.isnan(range_walk_quantiles(bars, origins(past, 20), np.array([1]))).all()
 

@@ -143,13 +143,15 @@ def test_a_later_split_changes_no_outcome_even_of_a_price_level(sqlite_url: str)
     for event in events:
         keep(sqlite_url, *of_every_night("AAPL", event, [0.5]))
     before = [
-        one.happened.tolist() for one in resolved(sqlite_url) if isinstance(one, EventOutcomes)
+        outcome.happened.tolist()
+        for outcome in resolved(sqlite_url)
+        if isinstance(outcome, EventOutcomes)
     ]
     split = lambda symbol, interval, since: known(symbol, interval, since) / 10  # noqa: E731
     after = [
-        one.happened.tolist()
-        for one in resolved(sqlite_url, split)
-        if isinstance(one, EventOutcomes)
+        outcome.happened.tolist()
+        for outcome in resolved(sqlite_url, split)
+        if isinstance(outcome, EventOutcomes)
     ]
     assert len(before) == 5
     assert before == after
@@ -178,7 +180,7 @@ def test_forecasts_without_outcome_are_reported_and_not_scored(sqlite_url: str) 
         return without
 
     outcomes = resolved(sqlite_url, some)
-    reasons = {one.text: one.n for one in outcomes if isinstance(one, Unresolved)}
+    reasons = {outcome.text: outcome.n for outcome in outcomes if isinstance(outcome, Unresolved)}
     assert reasons == {
         "a session between its origin and the target has no bar": 1,
         "the bar that it was made from is not in the history": 1,
@@ -187,7 +189,9 @@ def test_forecasts_without_outcome_are_reported_and_not_scored(sqlite_url: str) 
         "this version knows no such event: moon +1%": 1,
         "its candles are not available: is out of reach": 1,
     }
-    assert [(one.event, len(one)) for one in outcomes if isinstance(one, EventOutcomes)] == [
+    assert [
+        (outcome.event, len(outcome)) for outcome in outcomes if isinstance(outcome, EventOutcomes)
+    ] == [
         ("close above 0%", 1),
         ("touch +1%", 1),
     ]
@@ -226,9 +230,11 @@ def test_scores_equal_the_textbook_formulas(database: str) -> None:
         *((symbol, "close above 0%", 0) for symbol in PAST.symbols),
     }  # fmt: skip
 
-    outcomes = [one for one in resolved(database) if isinstance(one, EventOutcomes)]
+    outcomes = [outcome for outcome in resolved(database) if isinstance(outcome, EventOutcomes)]
     p, o, step = (
-        np.concatenate([getattr(one, name) for one in outcomes if one.event == "touch +1%"])
+        np.concatenate(
+            [getattr(outcome, name) for outcome in outcomes if outcome.event == "touch +1%"]
+        )
         for name in ("probability", "happened", "step")
     )
     whole = scores[ALL_SYMBOLS, "touch +1%", 0]
@@ -271,9 +277,9 @@ def test_scores_of_events_are_shown_in_tables_and_a_document(sqlite_url: str) ->
     with get_db_session(sqlite_url) as session:
         event_rows = read_event_scores(session)
     scores = StoredScores(Scoring(), [], "sqlite:///k.db", found, event_rows)
-    said = StringIO()
-    show_stored(scores, Console(file=said, width=80))
-    lines = said.getvalue().splitlines()
+    output = StringIO()
+    show_stored(scores, Console(file=output, width=80))
+    lines = output.getvalue().splitlines()
     assert max(map(len, lines)) <= 90
     assert lines[0] == "mini (r1), 1d: 228 event probabilities with an outcome"
     told = {line[:26].strip(): line.split() for line in lines}
@@ -296,9 +302,9 @@ def test_scores_of_events_are_shown_in_tables_and_a_document(sqlite_url: str) ->
 
 
 def test_without_events_the_output_does_not_mention_them(sqlite_url: str) -> None:
-    said = StringIO()
-    show_stored(StoredScores(Scoring(), [], "sqlite:///k.db"), Console(file=said, width=80))
-    assert "event" not in said.getvalue().lower()
+    output = StringIO()
+    show_stored(StoredScores(Scoring(), [], "sqlite:///k.db"), Console(file=output, width=80))
+    assert "event" not in output.getvalue().lower()
 
 
 def test_few_event_forecasts_are_counted_but_not_scored(sqlite_url: str) -> None:

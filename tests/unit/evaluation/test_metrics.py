@@ -316,8 +316,8 @@ def test_losses_merged_piece_by_piece_give_the_same_measures(
     assert at_once.ic is not None
     monkeypatch.setattr("tradingbot.evaluation.information_coefficient._CHUNK", 20)
     tally = MetricAccumulator()
-    for one in reversed(tickers):
-        tally += MetricAccumulator.of(one)
+    for ticker in reversed(tickers):
+        tally += MetricAccumulator.of(ticker)
     assert_alike(tally.measures(), at_once)
     assert len(tally) == 360
     assert tally.steps() == [1]

@@ -59,8 +59,8 @@ def row(step: int, *, as_of: datetime = MONDAY, **changes: Any) -> dict[str, Any
 
 def store(url: str, *rows: dict[str, Any]) -> None:
     with get_db_session(url) as session:
-        for one in rows:
-            session.execute(insert(KronosForecast).values(**one))
+        for item in rows:
+            session.execute(insert(KronosForecast).values(**item))
 
 
 def history(values: Sequence[float] = CLOSES, days: Sequence[datetime] = DAYS) -> pd.Series:
@@ -113,7 +113,7 @@ def test_each_revision_of_a_model_has_a_separate_record(database: str) -> None:
     later = DAYS[1]
     store(database, row(1), row(1, as_of=later, model_revision="r2"))
     store(database, row(1, as_of=DAYS[2], model_revision=None))
-    assert [(one.model_revision, len(one)) for one in read(database)] == [
+    assert [(outcome.model_revision, len(outcome)) for outcome in read(database)] == [
         ("r1", 1),
         ("r2", 1),
         ("", 1),
@@ -178,8 +178,8 @@ def test_a_forecast_stored_without_all_its_quantiles_is_reported(database: str) 
 def test_model_tickers_and_a_first_session_can_be_chosen(database: str) -> None:
     store(database, row(1), row(1, symbol="QQQ"), row(1, model_name="small"))
     store(database, row(1, as_of=DAYS[3]))
-    assert [one.symbol for one in read(database, model="mini")] == ["QQQ", "SPY"]
-    assert [one.model_name for one in read(database, symbols=["SPY"])] == ["mini", "small"]
+    assert [outcome.symbol for outcome in read(database, model="mini")] == ["QQQ", "SPY"]
+    assert [outcome.model_name for outcome in read(database, symbols=["SPY"])] == ["mini", "small"]
     [found] = read(database, since=DAYS[3])
     assert found.as_of.tolist() == [DAYS[3]]
 

@@ -99,7 +99,7 @@ def test_all_tickers_together_have_the_measures_of_their_forecasts(database: str
     keep(database, PAST)
     scored(database, PAST)
     every = resolve_outcomes(partial(get_db_session, database), closes_of(PAST))
-    found = [one for one in every if isinstance(one, ForecastOutcomes)]
+    found = [item for item in every if isinstance(item, ForecastOutcomes)]
     expected = compute_metrics(found, step=2, last_sessions=60)
     row = rows(database)["mini", "r1", ALL_SYMBOLS, 2, 60]
     for name, value in expected.__dict__.items():
@@ -140,8 +140,8 @@ def test_a_new_revision_does_not_continue_the_record_of_the_old_one(database: st
     assert (old.n + new.n, new.n) == (274, 2 * (15 + 14))
     with get_db_session(database) as session:
         assert newest_revision(session, "mini", "1d") == "r2"
-        said = track_record(session, "IBM", model="mini", revision="r2")
-        assert said.startswith("all tickers, 15 sessions so far: error ")
+        message = track_record(session, "IBM", model="mini", revision="r2")
+        assert message.startswith("all tickers, 15 sessions so far: error ")
         assert track_record(session, "IBM", model="mini", revision="r3") == (
             "no record yet: 0 of the 30 forecasts needed have an outcome"
         )
@@ -156,8 +156,8 @@ def test_from_its_first_night_a_revision_has_its_own_record(database: str) -> No
     with get_db_session(database) as session:
         # the newest revision has no outcome yet
         assert newest_revision(session, "mini", "1d") == "another"
-        said = track_record(session, None, model="mini", revision="another")
-        assert said == "no record yet: 0 of the 30 forecasts needed have an outcome"
+        message = track_record(session, None, model="mini", revision="another")
+        assert message == "no record yet: 0 of the 30 forecasts needed have an outcome"
         assert newest_revision(session, "never", "1d") is None
 
 
@@ -167,11 +167,11 @@ def test_no_figure_is_cut_off_in_a_pipe_of_eighty_columns(sqlite_url: str) -> No
     found = scored(sqlite_url, many)
     with get_db_session(sqlite_url) as session:
         stored = session.execute(select(KronosScore.__table__)).all()
-        said = StringIO()
-        show_scores(found, stored, Console(file=said, width=80))
-    assert "…" not in said.getvalue()
+        output = StringIO()
+        show_scores(found, stored, Console(file=output, width=80))
+    assert "…" not in output.getvalue()
     [every] = [row for row in stored if (row.symbol, row.step, row.last_sessions) == ("*", 0, 0)]
-    line = next(line for line in said.getvalue().splitlines() if line.startswith("all "))
+    line = next(line for line in output.getvalue().splitlines() if line.startswith("all "))
     assert f"{every.coverage_90:.0%}" in line.split()
     assert line.rstrip().endswith(f"({100 * every.hit_low:.0f}–{100 * every.hit_high:.0f})")  # noqa: RUF001
 
@@ -278,8 +278,8 @@ def test_the_summary_uses_the_newest_window_with_enough_forecasts(database: str)
     scored(database, PAST)
     row = rows(database)["mini", "r1", "IBM", 0, 60]
     with get_db_session(database) as session:
-        said = track_record(session, "IBM", model="mini", revision="r1")
-        assert said == (
+        message = track_record(session, "IBM", model="mini", revision="r1")
+        assert message == (
             f"IBM, last 60 sessions: error {row.relative_mae:.2f} × tomorrow-equals-today, "  # noqa: RUF001
             f"80 % band held {100 * row.coverage_80:.0f} %, direction right "
             f"{100 * row.hit_rate:.0f} % ({100 * row.hit_low:.0f}–{100 * row.hit_high:.0f})"  # noqa: RUF001
@@ -383,9 +383,9 @@ def test_scores_of_the_parts_are_shown_in_a_table_and_a_document(sqlite_url: str
     stored = of_parts(sqlite_url, replace(PAST, width=0.3, calibrated=0.6))
     with get_db_session(sqlite_url) as session:
         rows = read_scores(session)
-        said = StringIO()
-        show_scores(Scoring(), rows, Console(file=said, width=80))
-    lines = [line.split() for line in said.getvalue().splitlines()]
+        output = StringIO()
+        show_scores(Scoring(), rows, Console(file=output, width=80))
+    lines = [line.split() for line in output.getvalue().splitlines()]
     head = next(number for number, line in enumerate(lines) if line[:2] == ["Forecast", "n"])
     told = {line[0]: line for line in lines[head + 1 : head + 5]}
     assert list(told) == ["served", "raw", "calibrated", "combined"]

@@ -36,8 +36,8 @@ def test_diebold_mariano_has_an_error_rate_of_about_five_per_cent(n: int, overla
     count = 1500  # so that an error rate of 5 % is measured as 3.3 to 6.7 % in 997 of 1000 cases
     random = np.random.default_rng(7)
     wrong = [
-        (diebold_mariano(one, overlap)[1] or 0) < 0.05
-        for one in null_differences(random, count, n, overlap)
+        (diebold_mariano(differences, overlap)[1] or 0) < 0.05
+        for differences in null_differences(random, count, n, overlap)
     ]
     assert 0.033 < np.mean(wrong) < 0.072
 
@@ -96,7 +96,7 @@ def test_of_a_hundred_unskilled_tickers_almost_none_is_called_better_or_worse() 
             self.dm_statistic, self.dm_p_value = diebold_mariano(differences, 1)
 
     null = {f"T{i}": Ticker(0) for i in range(100)}
-    assert sum((one.dm_p_value or 1) < 0.05 for one in null.values()) >= 2  # one in twenty
+    assert sum((item.dm_p_value or 1) < 0.05 for item in null.values()) >= 2  # one in twenty
     compared = compare_tickers(null)
     assert (compared.better, compared.worse) == ([], [])
     some = null | {"GOOD": Ticker(-0.8), "BAD": Ticker(0.8)}
@@ -124,7 +124,7 @@ def test_checked_weekly_for_two_years_the_interval_rarely_misses_the_true_skill(
         losses = yardstick + differences  # a skill of 0
         looks = range(30, 505, 5)
         found = [anytime_skill_interval(losses[:n], yardstick[:n], overlap) for n in looks]
-        missed += any(one is not None and not one[0] <= 0 <= one[1] for one in found)
+        missed += any(item is not None and not item[0] <= 0 <= item[1] for item in found)
         tested += any((diebold_mariano(losses[:n] - yardstick[:n], overlap)[1] or 1) < 0.05
                       for n in looks[::8])  # fmt: skip
     assert missed <= 0.05 * records

@@ -106,8 +106,8 @@ def test_a_ticker_with_enough_forecasts_gets_its_own_record(
 ) -> None:
     give_record(sqlite_url, made)
     give_record(sqlite_url, made, symbol="AAPL", relative_mae=0.97)
-    said = describe_track_record(made, lambda: get_db_session(sqlite_url))
-    assert said.startswith("AAPL, last 60 sessions: error 0.97 ")
+    message = describe_track_record(made, lambda: get_db_session(sqlite_url))
+    assert message.startswith("AAPL, last 60 sessions: error 0.97 ")
 
 
 def test_an_unreachable_database_is_not_queried_for_every_forecast(

@@ -248,9 +248,9 @@ def test_of_two_vintages_the_first_from_complete_bars_is_scored_with_current_can
         assert [(row.step, row.n) for row in scores] == [(1, 1), (2, 1)]
     closes = closes_of(DataService(f"csv:{tmp_path}"))
     known = [
-        one
-        for one in resolve_outcomes(partial(get_db_session, sqlite_url), closes)
-        if isinstance(one, ForecastOutcomes)
+        item
+        for item in resolve_outcomes(partial(get_db_session, sqlite_url), closes)
+        if isinstance(item, ForecastOutcomes)
     ]
     [outcomes] = known
     later = bars["close"].iloc[60:62] / bars["close"].iloc[59]

@@ -203,9 +203,9 @@ def test_the_last_runs_are_reported_newest_first_with_their_results(database: st
     ]  # fmt: skip
     when = f"{now - timedelta(days=1):%Y-%m-%d %H:%M}"
     assert status.problems == [f"the last run, of {when}, ended with 1: Hub is down"]
-    told = "\n".join(shown(status))
-    assert "running for 3 min" in told
-    assert "never finished: killed?" in told
+    output = "\n".join(shown(status))
+    assert "running for 3 min" in output
+    assert "never finished: killed?" in output
 
 
 @pytest.mark.integration
@@ -439,7 +439,7 @@ def test_the_champion_is_listed_first_and_only_it_can_be_stale(
         store_forecasts(session, [forecast("SPY", FRIDAY, model="base")], challenger=True)
     log_run(database, utcnow())
     status = status_of(database, max_age=0)
-    assert [(one.name, one.challenger, one.fresh) for one in status.models] == [
+    assert [(model.name, model.challenger, model.fresh) for model in status.models] == [
         ("mini", False, 0), ("base", True, 1),
     ]  # fmt: skip
     assert [ticker.symbol for ticker in status.stale] == ["SPY"]
@@ -473,7 +473,7 @@ def test_a_challengers_weight_is_shown_next_to_the_champion(database: str) -> No
             store_forecasts(session, [forecast("SPY", FRIDAY, model=model)], challenger=True)
     log_run(database, utcnow())
     status = status_of(database)
-    assert [(one.name, one.trial) for one in status.models if one.challenger] == [
+    assert [(item.name, item.trial) for item in status.models if item.challenger] == [
         ("base", "in shadow, 70 sessions of trial"),
         ("tuned", "a share at 1 of 2 steps ahead, else in shadow, 80 sessions of trial"),
     ]

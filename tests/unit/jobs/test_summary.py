@@ -145,8 +145,8 @@ def test_reported_weights_are_means_over_combined_forecasts_and_others_are_named
         )
         for symbol, shares in {"NEW": None, "SPY": first, "BTC-USD": second}.items()
     }
-    told = [line for line in shown(tickers, width=200) if "Ranges" in line or "own range" in line]
-    assert told == [
+    output = [line for line in shown(tickers, width=200) if "Ranges" in line or "own range" in line]
+    assert output == [
         "Ranges   40 % volatility model, 30 % random walk, 30 % Kronos "
         "(combined until 2024-03-07, n=900)",
         "         Kronos' own range for NEW: too few outcomes to combine it",

@@ -47,8 +47,8 @@ def said_by(ask: Callable[[], object]) -> str | None:
     try:
         ask()
     except HubError as error:
-        said = str(error)
-        return "fine" if said.isprintable() and len(said) < 1200 else said
+        message = str(error)
+        return "fine" if message.isprintable() and len(message) < 1200 else message
     return None
 
 

@@ -7,9 +7,9 @@ from kronos_space.deployment.commands import app
 
 
 def test_the_list_of_commands_has_whole_sentences() -> None:
-    said = CliRunner().invoke(app, ["--help"]).output
-    assert "..." not in said
-    assert "test whether it improved." in " ".join(said.split())
+    output = CliRunner().invoke(app, ["--help"]).output
+    assert "..." not in output
+    assert "test whether it improved." in " ".join(output.split())
 
 
 @pytest.mark.parametrize(

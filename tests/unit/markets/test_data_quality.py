@@ -146,7 +146,7 @@ def test_another_unit_is_found_where_only_closes_are_known(later: int) -> None:
     for factor in [100, 0.01, 10, 0.1] * 10:
         frame, at = of_the_sample(random, later=later)
         closes = pd.DataFrame(dict.fromkeys(PRICES, scaled(frame, slice(0, at), factor)["close"]))
-        found += [at] == [one.position for one in scale_breaks(closes)]
+        found += [at] == [scale_break.position for scale_break in scale_breaks(closes)]
     assert found >= 38
 
 
@@ -158,7 +158,7 @@ def test_splits_in_real_candles_are_found_in_95_per_cent_of_cases(later: int) ->
         frame, at = of_the_sample(random, later=later)
         in_pence = ratio in (100, 1 / 100)
         split = scaled(frame, slice(0, at), ratio, volume=not in_pence)
-        found += at in [one.position for one in scale_breaks(split)]
+        found += at in [scale_break.position for scale_break in scale_breaks(split)]
     assert found >= 0.92 * len(ratios)
 
 
@@ -178,7 +178,7 @@ def test_overnight_moves_with_high_volume_are_accepted(
         frame.iloc[at, 4] *= trade
         around = frame["open"].iloc[at]
         frame.iloc[at, :4] = around * (frame.iloc[at, :4] / around) ** wider
-        refused += at in [one.position for one in scale_breaks(frame)]
+        refused += at in [scale_break.position for scale_break in scale_breaks(frame)]
     assert refused <= most * len(factors)
 
 
@@ -237,7 +237,9 @@ def test_gamestops_week_is_accepted() -> None:
     for end in range(1, len(week) + 1):
         frame = pd.concat([before, week.iloc[:end]])
         frame.index = pd.DatetimeIndex(next_sessions("GME", day("2020-04-01"), len(frame)))
-        assert [one for one in scale_breaks(frame) if one.position >= 200] == []
+        assert [
+            scale_break for scale_break in scale_breaks(frame) if scale_break.position >= 200
+        ] == []
 
 
 # --- spacing, calendar, gaps --------------------------------------------------------------

@@ -143,7 +143,7 @@ def test_each_result_of_a_run_has_its_headline() -> None:
     some = failed(TooFewBars("5 usable 1d bars"), TooFewBars("5 usable 1d bars"))
     stopped = replace(some, ending=Ending.by(Stopped(15)), shard="1/4")
     lost = RunSummary(Ending.by(HubError("The Hub could not restart Space me/x")), seconds=3)
-    said = [outcome(one, {}) for one in (good, some, stopped, lost)]
+    said = [outcome(item, {}) for item in (good, some, stopped, lost)]
     assert [message.title for message in said] == [
         "kronosbot ok: 1 of 1 tickers have a forecast, took 41 s",
         "kronosbot partial: 1 of 3 tickers have a forecast, 2 failed, took 41 s",

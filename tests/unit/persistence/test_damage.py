@@ -40,7 +40,7 @@ from tradingbot.persistence.models import BotRow, KronosForecast, KronosPredicti
 from tradingbot.persistence.row_ranges import NEWER
 
 TABLES = sorted(  # sorted, so that all workers have the same order
-    (one.class_ for one in Base.registry.mappers if one.class_ is not BotRow),
+    (mapper.class_ for mapper in Base.registry.mappers if mapper.class_ is not BotRow),
     key=lambda table: table.__tablename__,
 )
 
@@ -128,7 +128,7 @@ def test_any_damaged_row_is_skipped_and_counted(sqlite_url: str, table: type[Bas
     damages = list(accidents(table))
     rows = []
     for number, (name, value) in enumerate(damages):
-        other = next(one for one in key if one != name) if len(key) > 1 else key[0]
+        other = next(item for item in key if item != name) if len(key) > 1 else key[0]
         apart = {other: number + 2 if other == "id" else f"another {number}"}
         if isinstance(possible_row(table)[other], datetime):
             apart = {other: LAST + timedelta(minutes=number)}
@@ -201,7 +201,7 @@ def test_invalid_quantiles_affect_only_their_forecast(sqlite_url: str, column: s
             assert (read("AAPL") is None) == (column == "close_quantiles")
             parts = ledger_parts(session)
         rows = [read_part(sessions, part) for part in parts]
-        kept = [np.isfinite(one.raw_quantiles).all(axis=1).sum() for one in rows if one]
+        kept = [np.isfinite(row.raw_quantiles).all(axis=1).sum() for row in rows if row]
         assert kept == [14 if column == "close_quantiles" else 16, 16]
 
 
@@ -231,7 +231,7 @@ def test_the_filter_of_damaged_rows_adds_no_values_to_a_statements_key() -> None
         session.scalars(statement)
     key = cast("Select[Any]", executed[0])._generate_cache_key()
     assert key is not None
-    assert [one.value for one in key.bindparams] == ["AAPL"]
+    assert [parameter.value for parameter in key.bindparams] == ["AAPL"]
 
 
 def test_every_query_goes_through_the_sessions_filter() -> None:
@@ -240,10 +240,10 @@ def test_every_query_goes_through_the_sessions_filter() -> None:
     allowed = {"columns.py", "damage.py", "upsert.py"}
     sources = Path(tradingbot.__file__).parent.rglob("*.py")
     found = [
-        f"{one.name}: {match[0]}"
-        for one in sources
-        if one.name not in allowed and "migrations" not in one.parts
-        for match in past_it.finditer(one.read_text())
+        f"{source.name}: {match[0]}"
+        for source in sources
+        if source.name not in allowed and "migrations" not in source.parts
+        for match in past_it.finditer(source.read_text())
     ]
     assert found == ["forecasts.py: __table__.c"], "of which one is the target of an upsert"
 

@@ -201,9 +201,9 @@ class TestTheAddress:
         url = f"postgresql://me@db/x?{pairs}&{option}=k3y-s3cret"
         shown = redact(url)
         assert all(f"{name}={value}" in shown for name, value in known.items() if name != option)
-        said = without_password(make_url(url), f"{url} is wrong, k3y-s3cret")
+        message = without_password(make_url(url), f"{url} is wrong, k3y-s3cret")
         if option not in _SHOWN:
-            assert "s3cret" not in shown + said
+            assert "s3cret" not in shown + message
 
     @pytest.mark.parametrize("option", ["password", "PASSWORD", "sslpassword", "api_key", "token"])
     def test_shows_no_secret_among_its_options(self, option: str) -> None:

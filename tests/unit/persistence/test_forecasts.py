@@ -516,7 +516,7 @@ class TestChallengers:
                 row.model_name for row in forecast_rows(session, "SPY", interval="1d", step=1)
             }.pop(),
             lambda session: next(
-                one.model for one in newest_forecasts(session) if not one.challenger
+                newest.model for newest in newest_forecasts(session) if not newest.challenger
             ),
         ],
         ids=range(8),
@@ -533,7 +533,7 @@ class TestChallengers:
                 session, "SPY", interval="1d", horizon=5, as_of=MONDAY, model_name="rival"
             )
             rows = forecast_rows(session, "SPY", interval="1d", step=1, model_name="rival")
-            [other] = [one for one in newest_forecasts(session) if one.challenger]
+            [other] = [newest for newest in newest_forecasts(session) if newest.challenger]
         assert found is not None
         assert found.bars[0].close == 500.0
         assert len(rows) == 2
@@ -549,11 +549,11 @@ class TestChallengers:
         ]
         store(database, *stored)
         expected = {
-            (one.model_name, "1d", one.symbol): max(
+            (item.model_name, "1d", item.symbol): max(
                 other.as_of for other in stored
-                if (other.symbol, other.model_name) == (one.symbol, one.model_name)
+                if (other.symbol, other.model_name) == (item.symbol, item.model_name)
             )
-            for one in stored
+            for item in stored
         }  # fmt: skip
         with get_db_session(database) as session:
             found = newest_forecasts(session)
@@ -561,7 +561,7 @@ class TestChallengers:
             session.query(KronosForecast).filter_by(symbol="A").delete()
             again = newest_forecasts(session)
             session.rollback()
-        assert {(one.model, one.interval, one.symbol): one.as_of for one in found} == expected
+        assert {(item.model, item.interval, item.symbol): item.as_of for item in found} == expected
         assert again == found == sorted(found, key=lambda one: (one.model, one.symbol))
 
     def test_one_that_becomes_the_champion_forecasts_again_for_the_bots(self, both: str) -> None:

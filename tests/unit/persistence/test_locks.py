@@ -35,9 +35,9 @@ def test_a_lock_has_one_holder_that_others_can_see(database: str) -> None:
         assert first.try_exclusive()
         assert not second.try_exclusive()
         assert not second.try_shared()
-        told = str(second.held_by())
-        assert f"process {os.getpid()} on {os.uname().nodename}"[:40] in told
-        assert f"since {time.strftime('%Y-%m-%d', time.gmtime())}" in told
+        message = str(second.held_by())
+        assert f"process {os.getpid()} on {os.uname().nodename}"[:40] in message
+        assert f"since {time.strftime('%Y-%m-%d', time.gmtime())}" in message
         first.release()
         assert second.try_exclusive()
 

@@ -57,10 +57,10 @@ def refusal_of(url: str) -> KronosError | None:
 def test_a_wrong_address_is_refused_before_any_connection(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         init_db(url)
-    said = str(refused.value)
-    assert SECRET not in said
-    assert "is the server up" not in said
-    assert len(said.splitlines()) == 1
+    message = str(refused.value)
+    assert SECRET not in message
+    assert "is the server up" not in message
+    assert len(message.splitlines()) == 1
 
 
 @given(

@@ -427,9 +427,9 @@ def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
     done = night(space_url, sqlite_url, ("AAPL",), horizon=1)
     assert done.made == ["AAPL"]
     assert done.forecasts["AAPL"].calibration == "raw"
-    told = capsys.readouterr().err
-    assert "Warning: the bands could not be calibrated and stay raw: " in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "Warning: the bands could not be calibrated and stay raw: " in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("mistake", [ZeroDivisionError("oops"), InvalidRequestError("oops")])
@@ -447,10 +447,10 @@ def test_a_bug_in_the_calibration_is_logged_with_its_traceback_and_the_night_con
     done = night(space_url, sqlite_url, ("AAPL",), horizon=1)
     assert done.forecasts["AAPL"].calibration == "raw"
     assert done.made == ["AAPL"]
-    told = capsys.readouterr().err
-    assert "Error: the bands could not be calibrated and stay raw" in told
-    assert told.count(f"{type(mistake).__name__}: oops") == 1
-    assert "Traceback (most recent call last)" in told
+    output = capsys.readouterr().err
+    assert "Error: the bands could not be calibrated and stay raw" in output
+    assert output.count(f"{type(mistake).__name__}: oops") == 1
+    assert "Traceback (most recent call last)" in output
 
 
 WAITING = (
@@ -549,13 +549,13 @@ def test_failures_in_calibrating_or_combining_lose_no_forecast(
     with use_timeouts(Timeouts(database_retry=0.0)):
         done = night(space_url, sqlite_url, ("AAPL", "IBM"), horizon=2)
     assert (done.ending.exit_code, done.made) == (0, ["AAPL", "IBM"])
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     if "comb" in name or "learn" in name:
         assert done.forecasts["AAPL"].calibration.startswith("conformal")
-        assert "the forecasts could not be combined and are Kronos' own" in told
+        assert "the forecasts could not be combined and are Kronos' own" in output
     else:
-        assert "the bands could not be calibrated and stay raw" in told
-    assert str(error) in told
+        assert "the bands could not be calibrated and stay raw" in output
+    assert str(error) in output
 
 
 def test_without_a_database_the_clients_bands_are_raw_and_labelled_raw(
@@ -611,9 +611,9 @@ def test_calibrate_prints_each_class_and_step_and_stores_the_factors(
         assert load(session, ("mini", "r1", "1d")) is None
 
     done = calibrate(*asked, "--json")
-    said = json.loads(done.stdout)
-    assert (said["exit_code"], said["error"], said["rows"]) == (0, None, 6 * 9)
-    [model] = said["models"]
+    output = json.loads(done.stdout)
+    assert (output["exit_code"], output["error"], output["rows"]) == (0, None, 6 * 9)
+    [model] = output["models"]
     assert (model["model"], model["revision"], model["interval"]) == ("mini", "r1", "1d")
     first, second = model["bands"]
     assert (first["asset_class"], first["step"], first["learnt_from"]) == (

@@ -103,11 +103,11 @@ def test_only_the_better_of_several_challengers_gets_a_weight() -> None:
     models = {"hopeless": hopeless, "better": knowing_half, "guessing": guessing}
     course, panel = learnt(models)
     newest = course.newest
-    assert [one.name for one in newest.rivals] == ["better"]
+    assert [rival.name for rival in newest.rivals] == ["better"]
     assert [trial.name for trial in newest.trials] == ["hopeless", "guessing"]
     # its record started again when the better one joined
     assert newest.trials[0].sessions < newest.sessions
-    assert [one.name for one in newest.trials[0].state.rivals] == ["better", "hopeless"]
+    assert [rival.name for rival in newest.trials[0].state.rivals] == ["better", "hopeless"]
     only, its_panel = learnt_of_a_better_one()
     assert course.combine(panel) == pytest.approx(only.combine(its_panel), nan_ok=True)
 
@@ -140,7 +140,7 @@ def test_a_challenger_absent_half_of_the_time_is_judged_on_its_own_sessions() ->
     course, _ = learnt({"better": said})
     trials = [state.trials[0].sessions for state in course.states if state.trials]
     assert trials == [number // 2 for number in range(1, len(trials) + 1)]
-    assert [one.name for one in course.newest.rivals] == ["better"]
+    assert [rival.name for rival in course.newest.rivals] == ["better"]
 
 
 def test_removing_a_challenger_keeps_the_proportions_of_other_weights() -> None:
@@ -148,7 +148,7 @@ def test_removing_a_challenger_keeps_the_proportions_of_other_weights() -> None:
     before = course.newest
     after = before.with_challengers(["hopeless"])
     assert after.rivals == ()
-    assert [one.name for one in after.trials[0].state.rivals] == ["hopeless"]
+    assert [rival.name for rival in after.trials[0].state.rivals] == ["hopeless"]
     kept = before.weights[:-1] / before.weights[:-1].sum()
     assert after.weights == pytest.approx(kept)
     again = after.with_challengers(["hopeless", "better"])

@@ -296,12 +296,14 @@ def test_calibrate_learns_the_weights_from_the_whole_ledger(
     for pool, state in known.pools.items():
         assert combination.pools[pool].gains == pytest.approx(state.gains)
         assert combination.pools[pool].until == state.until
-    said = StringIO()
-    show_calibration(found, Console(file=said, width=120))
-    [head] = [line for line in said.getvalue().splitlines() if "each one's share" in line]
+    output = StringIO()
+    show_calibration(found, Console(file=output, width=120))
+    [head] = [line for line in output.getvalue().splitlines() if "each one's share" in line]
     assert head == "mini, revision r1+anchored, 1d: each one's share"
     document = calibration_document(found)["combinations"]
-    [first] = [one for one in document[0]["pools"] if (one["asset_class"], one["step"]) == ("*", 1)]
+    [first] = [
+        item for item in document[0]["pools"] if (item["asset_class"], item["step"]) == ("*", 1)
+    ]
     assert list(first["shares"]) == list(FORECASTERS)
     assert (first["sessions"], first["served"]) == (known.pools["*", 1].sessions, True)
 
@@ -318,11 +320,11 @@ def test_a_model_without_anchored_paths_has_no_weights(sqlite_url: str, tmp_path
 )
 def test_weights_in_words_add_up_to_100_with_the_largest_first(parts: list[float]) -> None:
     shares = {name: part / sum(parts) for name, part in zip(FORECASTERS, parts, strict=True)}
-    said = describe_shares(shares).split(", ")
-    percents = [int(part.split(" % ")[0]) for part in said]
+    message = describe_shares(shares).split(", ")
+    percents = [int(part.split(" % ")[0]) for part in message]
     assert sum(percents) == 100
     assert percents == sorted(percents, reverse=True)
-    kronos = next(cent for cent, part in zip(percents, said, strict=True) if "Kronos" in part)
+    kronos = next(cent for cent, part in zip(percents, message, strict=True) if "Kronos" in part)
     assert abs(kronos - 100 * shares["kronos"]) < 1
 
 
@@ -346,7 +348,7 @@ def test_a_shard_learns_a_session_only_when_all_candles_are_available(
         for shard in (["AAPL", "MSFT"], ["BTC-USD"]):
             histories = {symbol: bars(symbol) for symbol in shard}
             night = NightlyPostprocessing(histories, sessions, reporter, Timeouts())
-            served |= {one.symbol: one for one in night.apply([*map(forecast, shard)])}
+            served |= {item.symbol: item for item in night.apply([*map(forecast, shard)])}
     assert served["AAPL"].calibration.startswith("combined until 2024-05-10, n=")
     assert served["BTC-USD"].calibration.startswith("combined until 2024-05-14, n=")
 

@@ -147,8 +147,8 @@ def test_equal_closes_are_spread_over_the_served_quantiles(
         closes = moved[:, step, 3]
         for level, price in spread.items():
             assert (closes > price).mean() == pytest.approx(1 - level, abs=1.5 / 50)
-    for one in np.unique(first):
-        here = first == one
+    for item in np.unique(first):
+        here = first == item
         later, placed = moves[here].mean(axis=1), moved[here, 0, 3]
         assert (np.diff(placed[np.argsort(later, kind="stable")]) >= 0).all()
 

@@ -206,8 +206,8 @@ def test_an_unadjusted_split_inside_the_horizon_affects_one_session() -> None:
     split = replace(panel, actual=actual)
     later = sessions(panel)[140:]
     honest, told = (
-        replay(one, untaught(len(EXPERTS))).combine(panel)[np.isin(panel.as_of, later)]
-        for one in (panel, split)
+        replay(item, untaught(len(EXPERTS))).combine(panel)[np.isin(panel.as_of, later)]
+        for item in (panel, split)
     )
     truth = panel.actual[np.isin(panel.as_of, later)]
     assert crps(truth, told).mean() == pytest.approx(crps(truth, honest).mean(), rel=0.002)

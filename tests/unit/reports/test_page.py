@@ -141,8 +141,8 @@ def test_calibrated_bands_are_shown_next_to_the_raw_ones(sqlite_url: str) -> Non
     assert charts["reliability"]["raw"]["value"][eighty] < 0.6
     assert charts["skill"]["given"]["value"][0] > charts["skill"]["raw"]["value"][0]
     assert charts["pit"]["raw"]["value"][0] > charts["pit"]["given"]["value"][0]
-    said = ParsedPage.of(render_page(found, b"")).said
-    assert "bands calibrated: conformal" in said["facts"]
+    output = ParsedPage.of(render_page(found, b"")).said
+    assert "bands calibrated: conformal" in output["facts"]
     [aapl, _] = found.tickers  # the fan shows the bands that the bots got
     width = np.log(aapl.fan.quantiles[-1, 0] / aapl.fan.quantiles[0, 0])
     assert width == pytest.approx(2 * 1.2816 * 0.012, rel=1e-3)
@@ -242,7 +242,7 @@ def test_the_symbols_option_selects_tickers_and_names_those_without_a_forecast(
 ) -> None:
     Past(["AAPL", "GOOG", "IBM"], sessions=2).store(sqlite_url)
     found = record_of(sqlite_url, "IBM", "XYZ")
-    assert [one.symbol for one in found.tickers] == ["IBM"]
+    assert [ticker.symbol for ticker in found.tickers] == ["IBM"]
     assert "No forecast of XYZ." in found.notes
 
 
@@ -377,11 +377,11 @@ def test_the_shares_of_the_combined_forecast_have_their_table(sqlite_url: str) -
     with get_db_session(sqlite_url) as session:
         store_combination(session, Combination(("mini", "r1", "1d"), states))
     found = record_of(sqlite_url)
-    assert [one.step for one in found.shares] == [1, 2]
+    assert [share.step for share in found.shares] == [1, 2]
     assert found.shares[1].shares[1] > found.shares[0].shares[1] > 0.25
-    said = ParsedPage.of(render_page(found, b"")).everything
+    output = ParsedPage.of(render_page(found, b"")).everything
     for words in ("What the combined forecast is made of", "1,234 forecasts, 40 sessions", "48 %"):
-        assert words.replace(" %", "\N{NO-BREAK SPACE}%") in said
+        assert words.replace(" %", "\N{NO-BREAK SPACE}%") in output
 
 
 @pytest.mark.parametrize("damaged", [[], [1], "all", {"kronos": "much"}, {"kronos": None}, {}])
@@ -412,11 +412,13 @@ def test_chances_of_events_are_next_to_what_happened(sqlite_url: str) -> None:
     candles = {symbol: pd.DataFrame(past.candles(symbol)).set_index("timestamp") for symbol in
                past.symbols}  # fmt: skip
     score_events(partial(get_db_session, sqlite_url), lambda symbol, *_: candles[symbol])
-    said = shown(sqlite_url).everything.replace("\N{NO-BREAK SPACE}", " ")
-    record = said[said.index("Do events happen") : said.index("Tickers", said.index("Do events"))]
+    output = shown(sqlite_url).everything.replace("\N{NO-BREAK SPACE}", " ")
+    record = output[
+        output.index("Do events happen") : output.index("Tickers", output.index("Do events"))
+    ]
     for words in ("close above 0%", "touch +9%", "50 to 60 %", "0 to 10 %", "52 %"):
         assert words in record
-    ticker = said[said.index("Event, by the end of") :]
+    ticker = output[output.index("Event, by the end of") :]
     assert f"{LAST + timedelta(days=2):%Y-%m-%d}" in ticker
     assert re.search(r"touch \+9%\s+1 %\s+2 %", ticker)
 
@@ -457,7 +459,7 @@ def test_the_page_contains_dates_once_for_all_tickers(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG", "IBM"], sessions=5).store(sqlite_url)
     data = shown(sqlite_url).data
     assert len(data["calendars"]) == 1
-    assert [one["calendar"] for one in data["tickers"]] == [0, 0, 0]
+    assert [ticker["calendar"] for ticker in data["tickers"]] == [0, 0, 0]
     assert rounded([1234567.89, 0.00012345678, np.nan]) == [1234570.0, 0.000123457, None]
 
 

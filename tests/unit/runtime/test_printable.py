@@ -60,9 +60,9 @@ def test_no_control_character_reaches_a_json_log(capsys: pytest.CaptureFixture[s
         reporter.say(HOSTILE)
         reporter.warn("x", field=HOSTILE, **{HOSTILE: 1})
         logging.getLogger("tradingbot.x").warning("%s", HOSTILE)
-    told = capsys.readouterr().err
-    assert acts(told) == []
-    assert json.loads(told.splitlines()[1])["field"] == HOSTILE
+    output = capsys.readouterr().err
+    assert acts(output) == []
+    assert json.loads(output.splitlines()[1])["field"] == HOSTILE
 
 
 @given(st.text())

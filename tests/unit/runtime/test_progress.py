@@ -32,18 +32,18 @@ def test_a_step_has_a_line_at_its_start_and_one_with_figures_at_its_end(
         reporter.advance()
         reporter.advance()
         reporter.end()
-    told = lines(capsys)
-    assert [(line["event"], line["step"], line["message"]) for line in told] == [
+    output = lines(capsys)
+    assert [(line["event"], line["step"], line["message"]) for line in output] == [
         ("start", "wake", "Waking me/space"),
         ("note", "wake", "Space me/space: RUNNING"),
         ("end", "wake", "Waking me/space"),
         ("start", "fetch", "Fetching candles"),
         ("end", "fetch", "Fetching candles"),
     ]
-    assert all(list(line)[:5] == ["time", "level", "event", "step", "message"] for line in told)
-    assert told[3]["count"] == told[4]["count"] == 2
-    assert told[4]["seconds"] >= 0
-    assert told[0]["time"].endswith("+00:00")
+    assert all(list(line)[:5] == ["time", "level", "event", "step", "message"] for line in output)
+    assert output[3]["count"] == output[4]["count"] == 2
+    assert output[4]["seconds"] >= 0
+    assert output[0]["time"].endswith("+00:00")
 
 
 def test_library_messages_are_json_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,16 +58,16 @@ def test_library_messages_are_json_lines_too(capsys: pytest.CaptureFixture[str])
         warnings.warn("deprecated", UserWarning, stacklevel=1)
         print("progress 1/2\rprogress 2/2\n\nno end of line", end="", file=sys.stderr)  # noqa: T201
     assert sys.stderr is real
-    told = lines(capsys)
-    assert [line["message"] for line in told[:3] + told[4:]] == [
+    output = lines(capsys)
+    assert [line["message"] for line in output[:3] + output[4:]] == [
         "two\nlines of log", "SPY: late", "it failed",
         "progress 1/2", "progress 2/2", "no end of line",
     ]  # fmt: skip
-    assert told[1]["symbol"] == "SPY"
-    assert told[2]["level"] == "ERROR"
-    assert "ZeroDivisionError: division by zero" in told[2]["exception"]
-    assert told[3]["logger"] == "py.warnings"
-    assert "UserWarning: deprecated" in told[3]["message"]
+    assert output[1]["symbol"] == "SPY"
+    assert output[2]["level"] == "ERROR"
+    assert "ZeroDivisionError: division by zero" in output[2]["exception"]
+    assert output[3]["logger"] == "py.warnings"
+    assert "UserWarning: deprecated" in output[3]["message"]
 
 
 def test_lines_of_several_threads_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,11 +51,11 @@ def test_the_gain_is_computed_from_quantile_scores(
     sums: list[dict[int, float]] = []
     for file in files:
         of_steps = {1: 0.0, 2: 0.0}
-        for one in outcomes_of(read_rows(file)):
+        for outcome in outcomes_of(read_rows(file)):
             levels = np.arange(1, 20) / 20
-            scores = scoringrules.quantile_score(one.actual[:, None], one.quantiles, levels)
+            scores = scoringrules.quantile_score(outcome.actual[:, None], outcome.quantiles, levels)
             for step in of_steps:
-                of_steps[step] += scores[one.step == step].sum()
+                of_steps[step] += scores[outcome.step == step].sum()
         sums.append(of_steps)
     for step in (1, 2):
         expected = 1 - sums[0][step] / sums[1][step]

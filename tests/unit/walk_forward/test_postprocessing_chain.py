@@ -81,7 +81,7 @@ def test_no_postprocessing_step_looks_ahead(path: Path) -> None:
         (combined_quantiles(outcomes_of(some), bars_of(some))[0], outcomes_of(some))
         for some in (rows, poisoned)
     )
-    as_of = np.concatenate([one.as_of for one in before[1]])
+    as_of = np.concatenate([item.as_of for item in before[1]])
     known = as_of <= np.datetime64(day)
     assert 100 < known.sum() < len(known)
     for name, quantiles in before[0].items():
@@ -141,9 +141,9 @@ def test_the_postprocessing_results_are_printed_and_in_the_document(
     path: Path, walked: Chain
 ) -> None:
     evaluation, result = evaluate(path), WalkForwardResult(path)
-    said = StringIO()
-    show_backtest(result, evaluation, Console(file=said, width=200))
-    lines = said.getvalue().splitlines()
+    output = StringIO()
+    show_backtest(result, evaluation, Console(file=output, width=200))
+    lines = output.getvalue().splitlines()
     head = next(number for number, line in enumerate(lines) if line.startswith("As served: 540 "))
     told = [line.split()[0] for line in lines[head + 3 : head + 7]]
     assert told == ["raw", "anchored", "calibrated", "combined"]
@@ -195,7 +195,7 @@ def test_a_damaged_bar_is_refused(path: Path, tmp_path: Path) -> None:
 def test_a_report_on_the_file_shows_what_would_have_been_served(path: Path, walked: Chain) -> None:
     found = read_backtest(path, ())
     figures = compute_figures(found)
-    assert [one.symbol for one in found.tickers] == sorted(SYMBOLS)
+    assert [ticker.symbol for ticker in found.tickers] == sorted(SYMBOLS)
     assert figures.overall is not None
     assert figures.overall.crps_skill == pytest.approx(
         walked.links["combined"].crps_skill, abs=0.01

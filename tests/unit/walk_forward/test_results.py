@@ -67,8 +67,8 @@ def came(made: Forecast) -> dict[datetime, float]:
 def write(path: Path, *made: Forecast) -> None:
     with ResultsFile(path).open_for(SETTINGS) as file:
         file.add_closes("AAPL", CLOSES)
-        for one in made:
-            file.add([(one, came(one))])
+        for frame in made:
+            file.add([(frame, came(frame))])
 
 
 @pytest.fixture

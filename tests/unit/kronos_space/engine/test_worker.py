@@ -46,7 +46,7 @@ def prompt(seed: int, *, context: int = 10, horizon: int = 1) -> Prompt:
 
 
 def seeds_of(outcomes: Sequence[Outcome]) -> list[int]:
-    return [int(one.s1[0, 0]) for one in outcomes if isinstance(one, Paths)]
+    return [int(outcome.s1[0, 0]) for outcome in outcomes if isinstance(outcome, Paths)]
 
 
 @pytest.fixture

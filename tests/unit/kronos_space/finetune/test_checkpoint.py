@@ -73,8 +73,8 @@ def test_a_model_whose_name_only_looks_like_that_is_unknown() -> None:
     ],
 )  # fmt: skip
 def test_the_verdict_is_one_sentence(compared: Comparison, sentence: str) -> None:
-    said = in_words(compared, "kronos-nano")["sentence"]
-    assert said.replace(MINUS, "~").startswith(sentence)
+    message = in_words(compared, "kronos-nano")["sentence"]
+    assert message.replace(MINUS, "~").startswith(sentence)
 
 
 def test_a_model_is_better_only_if_it_significantly_beats_the_walk_or_helps_the_combination() -> (
@@ -83,7 +83,7 @@ def test_a_model_is_better_only_if_it_significantly_beats_the_walk_or_helps_the_
     level = replace(GOOD, over_walk=Gain(0.027, -0.014, 0.07))  # white noise can give this interval
     helps = replace(BEHIND, combined=Gain(0.002, 0.001, 0.003))
     harms_less = replace(helps, combined_over_walk=Gain(-0.001, -0.004, 0.002))
-    found = [in_words(one, "x")["better"] for one in (GOOD, level, BEHIND, helps, harms_less)]
+    found = [in_words(item, "x")["better"] for item in (GOOD, level, BEHIND, helps, harms_less)]
     assert found == [True, False, False, True, False]
 
 

@@ -39,7 +39,9 @@ def test_a_short_span_is_judged_by_overlapping_windows_so_that_there_is_an_inter
 ) -> None:
     said, configs = judged(tmp_path, monkeypatch, sessions)
     assert said["better"]
-    assert [(one.stride, one.windows) for one in configs] == [(stride, sessions // stride)] * 2
+    assert [(config.stride, config.windows) for config in configs] == [
+        (stride, sessions // stride)
+    ] * 2
 
 
 @pytest.mark.parametrize("missing", [{"missing": 10, "refused": True}, {"missing": 1}])

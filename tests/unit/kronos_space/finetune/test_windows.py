@@ -22,7 +22,7 @@ from tests.support.finetuning import BARS, candles, tiny_model
 
 MODEL, TOKENIZER = tiny_model()
 SERIES = [candles("ABC", seed=1), candles("XYZ", bars=300, seed=2)]
-SPANS = split(union([one.days for one in SERIES]), None, purge=5)
+SPANS = split(union([item.days for item in SERIES]), None, purge=5)
 
 
 def drawn(series: list[Series]) -> Windows:
@@ -41,18 +41,20 @@ def same(these: Windows, those: Windows) -> bool:
 
 
 def test_later_prices_do_not_change_training_windows() -> None:
-    assert same(drawn(SERIES), drawn([poisoned_after(one, SPANS.train_until) for one in SERIES]))
+    assert same(
+        drawn(SERIES), drawn([poisoned_after(series, SPANS.train_until) for series in SERIES])
+    )
 
 
 def test_later_prices_do_not_change_validation_windows() -> None:
     before = validation_windows(SERIES, SPANS, BARS, TOKENIZER)
-    poisoned = [poisoned_after(one, SPANS.until) for one in SERIES]
+    poisoned = [poisoned_after(series, SPANS.until) for series in SERIES]
     assert same(before, validation_windows(poisoned, SPANS, BARS, TOKENIZER))
 
 
 def test_validation_windows_contain_the_validation_span() -> None:
     before = validation_windows(SERIES, SPANS, BARS, TOKENIZER)
-    poisoned = [poisoned_after(one, SPANS.validate_from) for one in SERIES]
+    poisoned = [poisoned_after(series, SPANS.validate_from) for series in SERIES]
     assert not same(before, validation_windows(poisoned, SPANS, BARS, TOKENIZER))
 
 

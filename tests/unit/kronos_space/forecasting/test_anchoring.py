@@ -91,8 +91,8 @@ def test_the_reconstruction_equals_the_output_of_the_tokenizers_decoder(
 ) -> None:
     """Series of several lengths, in one call."""
     requests = [checked(ohlcv=bars(length), samples=2) for length in (32, 64, 120, 64)]
-    prepared = [forecaster.prepare(one) for one in requests]
-    made = forecaster.generate([one.prompt for one in prepared])
+    prepared = [forecaster.prepare(body) for body in requests]
+    made = forecaster.generate([forecast_input.prompt for forecast_input in prepared])
     tokenizer = nano_checkpoint.tokenizer
     for one, paths in zip(prepared, made, strict=True):
         with torch.inference_mode():
@@ -106,7 +106,7 @@ def test_the_reconstruction_equals_the_output_of_the_tokenizers_decoder(
 
 def test_anchor_changes_neither_tokens_nor_seeds(forecaster: Forecaster) -> None:
     prepared = [forecaster.prepare(checked(anchor=anchor)) for anchor in ("last_close", "none")]
-    anchored, plain = forecaster.generate([one.prompt for one in prepared])
+    anchored, plain = forecaster.generate([forecast_input.prompt for forecast_input in prepared])
     assert anchored.s1.tolist() == plain.s1.tolist()
     assert anchored.s2.tolist() == plain.s2.tolist()
     np.testing.assert_array_equal(prepared[0].values(anchored), prepared[1].values(plain))

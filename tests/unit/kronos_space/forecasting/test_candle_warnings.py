@@ -131,7 +131,7 @@ def test_future_and_unfinished_bars_are_reported(times, now, words):
 )
 def test_missing_days_beyond_holidays_are_counted(times, words):
     found = oddities(history(times), interval=None, targets=None)
-    assert [words in one for one in found] == [True] if words else found == []
+    assert [words in item for item in found] == [True] if words else found == []
 
 
 @pytest.mark.parametrize("at", [40, 150, 199])

@@ -46,8 +46,8 @@ def test_events_are_counted_on_the_same_paths_as_by_the_bots(forecaster: Forecas
     asked = grammar.parse_events(events)
     expected = chances.chances(asked, paths, last_close)
     assert answer["events"] == [
-        {key: value if key == "event" else value and pytest.approx(value) for key, value in one}
-        for one in (asdict(chance).items() for chance in expected)
+        {key: value if key == "event" else value and pytest.approx(value) for key, value in item}
+        for item in (asdict(chance).items() for chance in expected)
     ]
     touch, above, *_ = answer["events"]
     assert touch["event"] == "touch +1%"
@@ -152,7 +152,7 @@ def test_scaling_prices_and_volumes_by_a_power_of_ten_scales_the_forecast(
         forecaster.prepare(checked(ohlcv=ohlcv, horizon=2, samples=16, seed=5))
         for ohlcv in (rows, scaled)
     ]
-    usual, other = forecaster.generate([one.prompt for one in prepared])
+    usual, other = forecaster.generate([forecast_input.prompt for forecast_input in prepared])
     same = (usual.s1 == other.s1) & (usual.s2 == other.s2)  # rounding may change a rare token
     assert same.mean() >= 0.9
     by = np.array([*factors.values()])

@@ -325,7 +325,9 @@ def test_metrics_count_requests_series_and_paths(nano_checkpoint: Checkpoint) ->
     route = 'kronos_http_requests_total{method="POST",route="/predict/batch",status="200"}'
     assert float(values[route]) == 1
     answers = [*batch.json()["results"][:2], alone.json()]
-    errors = [abs(one["last_close"] / one["reconstruction"]["close"] - 1) for one in answers]
+    errors = [
+        abs(answer["last_close"] / answer["reconstruction"]["close"] - 1) for answer in answers
+    ]
     error = 'kronos_reconstruction_error_{}{{model="kronos-nano"}}'
     assert float(values[error.format("count")]) == 3
     assert float(values[error.format("sum")]) == pytest.approx(sum(errors))
@@ -356,7 +358,7 @@ def test_a_large_batch_answer_is_streamed(client: TestClient) -> None:
     forecaster = client.app.state.service.forecaster
     checked = read_request(request(samples=64, horizon=100, return_paths=True), Settings())
     prepared = [forecaster.prepare(checked) for _ in range(4)]
-    paths = forecaster.generate([one.prompt for one in prepared])
+    paths = forecaster.generate([forecast_input.prompt for forecast_input in prepared])
 
     pieces = list(batch_answer([prepared[0], {"ok": False}, *prepared[1:]], paths))
 

@@ -32,7 +32,7 @@ def answer(client: TestClient, **fields: Any) -> dict[str, Any]:
 
 def test_health_lists_all_models_the_first_one_first(both: TestClient) -> None:
     health = both.get("/health").json()
-    assert [one["model"] for one in health["models"]] == ["kronos-nano", "me/Other"]
+    assert [model["model"] for model in health["models"]] == ["kronos-nano", "me/Other"]
     assert health["models"][0] == {name: health[name] for name in ("model", "model_revision")}
     metrics = both.get("/metrics").text
     assert 'kronos_model_info{model="me/Other",revision="sha256:1"} 1.0' in metrics
@@ -56,7 +56,7 @@ def test_an_unknown_model_is_refused_with_the_available_names(both: TestClient, 
     assert response.status_code == 422
     error = response.json()["error"]
     assert error["message"].endswith(": expected one of kronos-nano, me/Other")
-    assert [one["field"] for one in error["fields"]] == ["model"]
+    assert [field["field"] for field in error["fields"]] == ["model"]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, 7, ["kronos-nano"]])
@@ -70,7 +70,7 @@ def test_each_series_of_a_batch_uses_the_model_it_names(both: TestClient) -> Non
         for number, model in enumerate(["me/Other", None, "kronos-base", "other", "kronos-nano"])
     ]
     results = both.post("/predict/batch", json={"requests": asked}).json()["results"]
-    models = [one.get("model") for one in results]
+    models = [item.get("model") for item in results]
     assert models == ["me/Other", "kronos-nano", None, "me/Other", "kronos-nano"]
     assert "expected one of kronos-nano, me/Other" in results[2]["error"]["message"]
     for body, result in zip(asked, results, strict=True):
@@ -83,7 +83,7 @@ def test_each_series_of_a_batch_uses_the_model_it_names(both: TestClient) -> Non
 def test_a_series_beyond_its_models_context_fails_alone(both: TestClient) -> None:
     asked = [request(horizon=60, samples=1, model=model) for model in ("other", None)]
     results = both.post("/predict/batch", json={"requests": asked}).json()["results"]
-    assert [one["ok"] for one in results] == [False, True]
+    assert [result["ok"] for result in results] == [False, True]
     assert "me/Other sees 64 bars" in results[0]["error"]["message"]
 
 

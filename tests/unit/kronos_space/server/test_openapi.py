@@ -25,7 +25,7 @@ def document(nano_checkpoint: Checkpoint) -> Iterator[schemathesis.BaseSchema]:
 def test_every_operation_is_tested(document: schemathesis.BaseSchema) -> None:
     operations = [operation.ok() for operation in document.get_all_operations()]
     tried = {(method, path) for method, path, _ in fuzz.KINDS}
-    assert {(one.method.upper(), one.path) for one in operations} == tried
+    assert {(item.method.upper(), item.path) for item in operations} == tried
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_the_examples_of_requests_are_answered(client: TestClient) -> None:
                 for example in content["examples"].values():
                     answer = client.post(path, json=example["value"])
                     assert answer.status_code == 200
-                    assert all(one["ok"] for one in answer.json().get("results", []))
+                    assert all(result["ok"] for result in answer.json().get("results", []))
 
 
 def test_a_made_up_market_has_impossible_forecasts_refused() -> None:
