@@ -76,9 +76,10 @@ class Settings:
     dtype: str = _text(
         "KRONOS_DTYPE",
         "float32",
-        "what products are computed in: float32, bfloat16 (faster on CPUs with AMX or AVX-512 "
-        "BF16, less exact) or auto (bfloat16 where it is fast and close enough)",
-        choices=("float32", "bfloat16", "auto"),
+        "what products are computed in: float32, bfloat16 (less exact; faster on CPUs with AMX or "
+        "AVX-512 BF16), int8 (as inexact; faster on CPUs with VNNI) or auto (the fastest that the "
+        "CPU has instructions for, if it is close enough)",
+        choices=("float32", "bfloat16", "int8", "auto"),
     )
     log_format: str = _text(
         "KRONOS_LOG_FORMAT",

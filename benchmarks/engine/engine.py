@@ -16,13 +16,11 @@ between and after. A noisy machine therefore shows as a wide range, and favours 
 
 # ruff: noqa: RUF001 (the multiplication sign is intended)
 import argparse
-import inspect
 import os
 import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +29,6 @@ import torch
 
 from benchmarks._support import cpu, say, table
 from benchmarks.engine.measuring import Bench, Load, spread, times_faster
-from kronos_space.engine.engine import Engine
 from kronos_space.verification.cases import Case, made_up, real
 from kronos_space.verification.reference import (
     ENVIRONMENT,
@@ -44,6 +41,8 @@ from kronos_space.verification.synthetic_weights import write_checkpoint
 from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
 
 ROUNDS = 2
+FLOATS = ("float32", "bfloat16")
+DTYPES = (*FLOATS, "int8")
 
 
 @dataclass(frozen=True)
@@ -85,23 +84,19 @@ def main() -> int:
     if busy > 0.5:
         say(f"something else is running here (load {busy:.1f}); times will be long and scattered")
     plan = QUICK if options.quick else FULL
-    dtypes = ["float32"]
-    if "dtype" in inspect.signature(Engine).parameters:
-        dtypes.append("bfloat16")
     try:
         python = None if options.no_reference else reference_python(options.environment)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = load_checkpoint(str(write_checkpoint(Path(folder) / "mini")))
             bench = Bench(Path(folder) / "mini", options.threads, plan.at_least_s, python)
-            run(bench, plan, dtypes)
+            run(bench, plan)
         sections = [
             about(bench, busy),
-            comparison(bench, plan, dtypes),
+            comparison(bench, plan),
             scaling(bench, plan),
-            roofline(bench, plan.main, dtypes, checkpoint),
+            roofline(bench, plan.main, checkpoint),
+            precision(bench),
         ]
-        if "bfloat16" in dtypes:
-            sections.append(half_precision(bench))
     except ComparisonError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
@@ -109,15 +104,15 @@ def main() -> int:
     return 0
 
 
-def run(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> None:
+def run(bench: Bench, plan: Plan) -> None:
     """Measure time and memory in rounds, with the machine's rate in between."""
-    bench.measure_machine(dtypes)
+    bench.measure_machine(FLOATS)
     for load in plan.compared:
         for _ in range(ROUNDS):
-            for dtype in dtypes:
+            for dtype in DTYPES:
                 bench.measure(load, dtype)
             bench.measure_reference(load)
-            bench.measure_machine(dtypes)
+            bench.measure_machine(FLOATS)
     for _ in range(2):
         for load in plan.scaling:
             bench.measure(load)
@@ -134,7 +129,7 @@ def about(bench: Bench, busy: float) -> str:
     )
 
 
-def comparison(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> str:
+def comparison(bench: Bench, plan: Plan) -> str:
     """Return a table that compares both sides."""
     head = ["series", "bars", "steps", "paths", "dtype", "ours, ms per series"]
     if bench.reference:
@@ -145,7 +140,7 @@ def comparison(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> str:
     rows = []
     for load in plan.compared:
         reference = bench.reference.get(load)
-        for dtype in dtypes:
+        for dtype in DTYPES:
             ours = bench.ours[load, dtype]
             row = [*load.sizes, dtype, ours.per_series(load)]
             if reference:
@@ -171,11 +166,11 @@ def scaling(bench: Bench, plan: Plan) -> str:
     return table(head, rows)
 
 
-def roofline(bench: Bench, load: Load, dtypes: Sequence[str], checkpoint: Checkpoint) -> str:
+def roofline(bench: Bench, load: Load, checkpoint: Checkpoint) -> str:
     """Return the shares of the time, and its ratio to the time of the matrix products alone."""
     work, explained = context_work(load, checkpoint)
     rows = []
-    for dtype in dtypes:
+    for dtype in FLOATS:
         ours, rates = bench.ours[load, dtype], bench.rates[dtype]
         limit = work / statistics.median(rates)
         row = [dtype, *(f"{ours.shares[kind]:.0%}" for kind in ("products", "attention", "rest"))]
@@ -212,8 +207,8 @@ def context_work(load: Load, checkpoint: Checkpoint) -> tuple[float, str]:
     )
 
 
-def half_precision(bench: Bench) -> str:
-    """Compare bfloat16's quantiles with float32's, for trained weights and real candles."""
+def precision(bench: Bench) -> str:
+    """Compare the faster types' quantiles with float32's, for trained weights and real candles."""
     cases: list[Case] = []
     for symbol in ("AAPL", "GOOG", "IBM", "MSFT"):
         for ahead in (0, 200, 400, 600):
@@ -221,16 +216,17 @@ def half_precision(bench: Bench) -> str:
     kind = "real" if cases else "synthetic"
     cases = cases or [made_up("walk", bars=200, horizon=5, seed=i) for i in range(16)]
     series = [case.as_json() for case in cases]
-    say(f"bfloat16 against float32, kronos-nano, {len(series)} series")
-    full, half, other = (
+    say(f"all types, kronos-nano, {len(series)} series")
+    exact, half, eight, other = (
         np.array(bench.ask_ours("kronos-nano", series, 20, dtype, seed=seed)["quantiles"])
-        for dtype, seed in (("float32", 0), ("bfloat16", 0), ("float32", 1000))
+        for dtype, seed in (("float32", 0), ("bfloat16", 0), ("int8", 0), ("float32", 1000))
     )
     return (
-        f"bfloat16 against float32, kronos-nano, {len(series)} series of 200 {kind} daily candles, "
-        "5 steps, 20 paths, same seeds: the quantiles 0.1 to 0.9 of close differ by "
-        f"**{relative(half, full):.2%}** on average (another seed, both float32: "
-        f"{relative(other, full):.2%})."
+        f"kronos-nano, {len(series)} series of 200 {kind} daily candles, 5 steps, 20 paths, same "
+        "seeds: the quantiles 0.1 to 0.9 of close differ from float32's by "
+        f"**{relative(half, exact):.2%}** on average in bfloat16 and by "
+        f"**{relative(eight, exact):.2%}** in int8 (another seed, float32: "
+        f"{relative(other, exact):.2%})."
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kronos_space.engine.batch import Batch, Paths, Prompt, batches
 from kronos_space.engine.fused import FoldedModel, FoldedTokenizer
-from kronos_space.engine.hardware import has_fast_bfloat16, keep_freed_memory, usable_cpus
+from kronos_space.engine.hardware import fast_dtype, keep_freed_memory, usable_cpus
 from kronos_space.engine.kv_cache import KVCache
 from kronos_space.engine.quantiles import path_quantiles
 from kronos_space.engine.sampling import SamplingParams, require_finite
@@ -41,9 +41,9 @@ Steps = Generator[None, None, Result]
 Caches = list[list[KVCache]]  # by layer, then by group
 
 STAMP_SIZES = (60, 24, 7, 32, 13)  # minute, hour, weekday, day, month
-DTYPES = ("float32", "bfloat16", "auto")
-# "auto" uses bfloat16 if the quantiles differ by at most this on average, in units of the history's
-# standard deviation. If that is 10 % of the price, the limit is 0.5 % of the price.
+DTYPES = ("float32", "bfloat16", "int8", "auto")
+# "auto" uses a faster type if the quantiles differ by at most this on average, in units of the
+# history's standard deviation. If that is 10 % of the price, the limit is 0.5 % of the price.
 CLOSE_ENOUGH = 0.05
 
 
@@ -53,9 +53,9 @@ class Engine:
     Args:
         checkpoint: The model and its tokenizer.
         threads: Number of torch's threads in the whole process. None: all usable CPUs.
-        dtype: Type of matrix products. "auto" selects bfloat16 if the CPU multiplies it fast and
-            the quantiles for a synthetic history are close to those of float32. The attribute
-            `dtype` is "float32" or "bfloat16".
+        dtype: Type of matrix products. "auto" selects the fastest type that the CPU has
+            instructions for, if the quantiles for a synthetic history are close to those of
+            float32. The attribute `dtype` is "float32", "bfloat16" or "int8".
     """
 
     def __init__(
@@ -66,15 +66,13 @@ class Engine:
         torch.set_num_threads(threads or usable_cpus())
         keep_freed_memory()
         self.checkpoint = checkpoint
-        if dtype == "auto":
-            self._fold("float32")
-            if has_fast_bfloat16():
-                exact = self._trial()
-                self._fold("bfloat16")
-                if not np.abs(self._trial() - exact).mean() <= CLOSE_ENOUGH:  # also true for NaN
-                    self._fold("float32")
-        else:
-            self._fold(dtype)
+        self._fold("float32" if dtype == "auto" else dtype)
+        faster = fast_dtype() if dtype == "auto" else None
+        if faster:
+            exact = self._trial()
+            self._fold(faster)
+            if not np.abs(self._trial() - exact).mean() <= CLOSE_ENOUGH:  # also true for NaN
+                self._fold("float32")
 
     def _fold(self, dtype: str) -> None:
         self.dtype = dtype

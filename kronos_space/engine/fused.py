@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kronos_space.engine.kv_cache import KVCache, Room, causal_attention
-from kronos_space.engine.products import Product
+from kronos_space.engine.products import FloatProduct, not_integer, product
 from kronos_space.model.layers import NORM_EPS, Attention, Block, rope_frequencies
 from kronos_space.model.tokenizer import KronosTokenizer, tokens_to_sphere
 from kronos_space.model.transformer import DependencyLayer, Kronos
@@ -37,23 +37,24 @@ class Group:
 class FoldedBlock:
     """One transformer block. `rows` are bars of several series in sequence: (rows, d).
 
-    The residual stream is float32; products are computed in the block's dtype.
+    The residual stream is float32. Products and attention are computed in the block's dtype, but
+    with int8 the attention is float32.
     """
 
     def __init__(self, block: Block, rope: "Rope", dtype: torch.dtype) -> None:
         attention, ffn = block.self_attn, block.ffn
-        self.dtype, self.rope, self.heads = dtype, rope, attention.n_heads
+        self.dtype, self.rope, self.heads = not_integer(dtype), rope, attention.n_heads
         norm1, norm2 = block.norm1.weight, block.norm2.weight
         q, k, v = attention.q_proj, attention.k_proj, attention.v_proj
         scale = (q.in_features // self.heads) ** -0.5
         pairs = rope.pairs(self.heads)
         weight = torch.cat([q.weight[pairs] * scale, k.weight[pairs], v.weight]) * norm1
         bias = torch.cat([q.bias[pairs] * scale, k.bias[pairs], v.bias])
-        self.qkv = Product(weight, bias, dtype)
-        self.out = Product(attention.out_proj.weight, attention.out_proj.bias, dtype)
-        self.gate = Product(ffn.w1.weight * norm2, None, dtype)
-        self.up = Product(ffn.w3.weight * norm2, None, dtype)
-        self.down = Product(ffn.w2.weight, None, dtype)
+        self.qkv = product(weight, bias, dtype)
+        self.out = product(attention.out_proj.weight, attention.out_proj.bias, dtype)
+        self.gate = product(ffn.w1.weight * norm2, None, dtype)
+        self.up = product(ffn.w3.weight * norm2, None, dtype)
+        self.down = product(ffn.w2.weight, None, dtype)
 
     def prefill(
         self, x: Tensor, groups: Sequence[Group], steps: int = 0
@@ -103,7 +104,7 @@ class FoldedBlock:
         return self._after_attention(x, mixed[0] if len(mixed) == 1 else torch.cat(mixed))
 
     def _qkv(self, x: Tensor) -> Tensor:
-        return self.qkv(norm(x).to(self.dtype))
+        return self.qkv(self.qkv.ready(norm(x)))
 
     def _heads(self, qkv: Tensor, first: int) -> list[Tensor]:
         """Return rotated q and k, and v, each (..., time, heads, head_dim).
@@ -116,9 +117,9 @@ class FoldedBlock:
 
     def _after_attention(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Compute what follows the attention: output projection, residuals, feed-forward."""
-        x = self.out.plus(mixed, x)
-        h = norm(x).to(self.dtype)
-        return self.down.plus(self.up.times(h, self.gate.silu(h)), x)
+        x = self.out.plus(self.out.ready(mixed), x)
+        h = self.gate.ready(norm(x))
+        return self.down.plus(self.down.ready(self.up.times(h, self.gate.silu(h))), x)
 
 
 class Rope:
@@ -154,7 +155,8 @@ class FoldedTokenizer:
         self.embed, self.quant_embed = tokenizer.embed, tokenizer.quant_embed
         self.head = tokenizer.head
         rope = Rope(tokenizer.config.d_model // tokenizer.config.n_heads, positions)
-        self.encoder = _folded(tokenizer.encoder, rope, dtype)
+        # The encoder is not computed in int8: a changed token would change the whole forecast.
+        self.encoder = _folded(tokenizer.encoder, rope, not_integer(dtype))
         self.decoder = _folded(tokenizer.decoder, rope, dtype)
         bits = tokenizer.config.s1_bits
         every, none = torch.arange(2**bits), torch.zeros(2**bits, dtype=torch.long)
@@ -170,9 +172,11 @@ class FoldedModel:
         rope = Rope(model.config.d_model // model.config.n_heads, positions)
         self.blocks = _folded(model.transformer, rope, dtype)
         self.norm_weight = model.norm.weight
-        self.dependency = FoldedDependency(model.dep_layer, model.embedding.emb_s1, dtype)
+        self.dependency = FoldedDependency(
+            model.dep_layer, model.embedding.emb_s1, not_integer(dtype)
+        )
         self.s1_head, self.s2_head = (
-            Product(head.weight, head.bias, torch.float32)
+            FloatProduct(head.weight, head.bias, torch.float32)
             for head in (model.head.proj_s1, model.head.proj_s2)
         )
         embedding = model.embedding
@@ -202,10 +206,10 @@ class FoldedDependency:
         self.dtype, self.heads = dtype, attention.n_heads
         k, v = attention.k_proj, attention.v_proj
         weight, bias = torch.cat([k.weight, v.weight]), torch.cat([k.bias, v.bias])
-        self.kv = Product(weight, bias, dtype)
+        self.kv = FloatProduct(weight, bias, dtype)
         scale = (emb_s1.embedding_dim // self.heads) ** -0.5
         self.queries = (attention.q_proj(emb_s1.weight) * scale).to(dtype)  # (2^s1_bits, d_model)
-        self.out = Product(attention.out_proj.weight, attention.out_proj.bias, torch.float32)
+        self.out = FloatProduct(attention.out_proj.weight, attention.out_proj.bias, torch.float32)
         self.norm_weight = layer.norm.weight
 
     def prefill(self, hidden: Tensor, groups: Sequence[Group], steps: int) -> list[KVCache]:

@@ -25,10 +25,17 @@ def usable_cpus(cgroup: Path = CGROUP) -> int:
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
-def has_fast_bfloat16() -> bool:
-    """Return whether the CPU multiplies bfloat16 natively (AMX or AVX-512 BF16)."""
+def fast_dtype() -> str | None:
+    """Return the type that the CPU multiplies fastest, or None for float32.
+
+    bfloat16 is fast with AMX or AVX-512 BF16, int8 with VNNI.
+    """
     features = torch.cpu.get_capabilities()
-    return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    if features.get("amx_bf16") or features.get("avx512_bf16"):
+        return "bfloat16"
+    if features.get("avx512_vnni") or features.get("avx_vnni"):
+        return "int8"
+    return None
 
 
 def keep_freed_memory() -> None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from kronos_space.engine import kv_cache
 from kronos_space.engine.kv_cache import KVCache, Room, causal_attention
-from kronos_space.engine.products import Product
+from kronos_space.engine.products import EightBitProduct, FloatProduct
 
 SERIES, HEADS, DIM = 2, 3, 8
 
@@ -73,7 +73,7 @@ def test_a_product_is_the_same_with_and_without_onednn(
         monkeypatch.setattr("kronos_space.engine.products.has_onednn", lambda _: False)
     x, factor, rest = torch.randn(5, 16).to(dtype), torch.randn(5, 8).to(dtype), torch.randn(5, 8)
     weight, bias = torch.randn(8, 16), torch.randn(8)
-    product = Product(weight, bias, dtype)
+    product = FloatProduct(weight, bias, dtype)
     plain = F.linear(x.float(), weight.to(dtype).float(), bias.to(dtype).float())
 
     results = {
@@ -87,3 +87,32 @@ def test_a_product_is_the_same_with_and_without_onednn(
     for result, expected in results.values():
         torch.testing.assert_close(result.float(), expected, **near)
     assert results["plus"][0].dtype == torch.float32
+
+
+def test_a_product_in_8_bits_is_within_its_rounding_of_the_exact_one() -> None:
+    x, factor, rest = torch.randn(50, 64), torch.randn(50, 32), torch.randn(50, 32)
+    weight, bias = torch.randn(32, 64), torch.randn(32)
+    product, exact = EightBitProduct(weight, bias), F.linear(x, weight, bias)
+
+    rows = product.ready(x)
+
+    # half a step of each factor, all in the worst direction
+    step_x, step_weight = x.abs().amax(1, keepdim=True) / 254, weight.abs().amax(1) / 254
+    bound = step_x * weight.abs().sum(1) + step_weight * x.abs().sum(1, keepdim=True)
+    bound += 64 * step_x * step_weight + 1e-4
+    assert ((product(rows) - exact).abs() <= bound).all()
+    torch.testing.assert_close(product.silu(rows), F.silu(product(rows)))
+    torch.testing.assert_close(product.times(rows, factor), product(rows) * factor)
+    torch.testing.assert_close(product.plus(rows, rest.clone()), product(rows) + rest)
+
+
+def test_a_row_in_8_bits_does_not_depend_on_the_other_rows() -> None:
+    product = EightBitProduct(torch.randn(32, 64), torch.randn(32))
+    x = torch.randn(50, 64) * torch.logspace(-6, 6, 50).unsqueeze(1)
+    x[7] = 0
+
+    together = product(product.ready(x))
+
+    alone = torch.cat([product(product.ready(row)) for row in x.split(1)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=0)
+    torch.testing.assert_close(together[7], product.bias)

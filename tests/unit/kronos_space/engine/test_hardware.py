@@ -1,4 +1,4 @@
-"""The number of threads follows the container's limits, and bfloat16 the CPU's abilities."""
+"""Threads follow what the container may use, and the products' type what the CPU can do."""
 
 import platform
 import resource
@@ -9,7 +9,7 @@ import torch
 
 from kronos_space.engine import engine as module
 from kronos_space.engine.engine import Engine
-from kronos_space.engine.hardware import keep_freed_memory, usable_cpus
+from kronos_space.engine.hardware import fast_dtype, keep_freed_memory, usable_cpus
 from kronos_space.weights.checkpoint import load_checkpoint
 from tests.support.checkpoints import NANO
 
@@ -57,23 +57,36 @@ def test_the_engine_uses_all_allowed_threads(monkeypatch: pytest.MonkeyPatch) ->
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(
-    ("fast", "tolerance", "expected"),
-    [(False, 1.0, "float32"), (True, 1.0, "bfloat16"), (True, 0.0, "float32")],
-)
-def test_auto_selects_bfloat16_only_if_it_is_fast_and_close_enough(
-    monkeypatch: pytest.MonkeyPatch, fast: bool, tolerance: float, expected: str
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("close_enough", [True, False])
+def test_auto_selects_the_cpus_fastest_dtype_only_if_it_is_close_enough(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, close_enough: bool
 ) -> None:
-    monkeypatch.setattr(module, "has_fast_bfloat16", lambda: fast)
-    monkeypatch.setattr(module, "CLOSE_ENOUGH", tolerance)
+    monkeypatch.setattr(module, "fast_dtype", lambda: dtype)
+    if not close_enough:
+        monkeypatch.setattr(module, "CLOSE_ENOUGH", 0.0)
 
-    assert Engine(load_checkpoint(str(NANO)), dtype="auto").dtype == expected
+    engine = Engine(load_checkpoint(str(NANO)), dtype="auto")
+
+    assert engine.dtype == (dtype if close_enough else "float32")
 
 
-def test_the_bundled_checkpoints_bfloat16_is_close_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "has_fast_bfloat16", lambda: True)
+@pytest.mark.parametrize(
+    ("features", "dtype"),
+    [
+        ({}, None),
+        ({"avx512_vnni": True}, "int8"),
+        ({"avx_vnni": True}, "int8"),
+        ({"avx512_vnni": True, "avx512_bf16": True}, "bfloat16"),
+        ({"avx512_vnni": True, "avx512_bf16": False, "amx_bf16": True}, "bfloat16"),
+    ],
+)
+def test_the_fastest_dtype_follows_from_the_cpus_instructions(
+    monkeypatch: pytest.MonkeyPatch, features: dict[str, bool], dtype: str | None
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
 
-    assert Engine(load_checkpoint(str(NANO)), dtype="auto").dtype == "bfloat16"
+    assert fast_dtype() == dtype
 
 
 def test_an_unknown_dtype_is_named() -> None:
