@@ -35,8 +35,8 @@ WAYS: Mapping[str, HalfWidths] = {
 @contextmanager
 def smoothed(way: HalfWidths) -> Iterator[None]:
     """Calibrate in this way."""
-    conformal._half_widths = way
+    conformal._half_widths = way  # type: ignore[assignment]
     try:
         yield
     finally:
-        conformal._half_widths = chosen
+        conformal._half_widths = chosen  # type: ignore[assignment]

@@ -43,8 +43,8 @@ from tradingbot.forecast import QUANTILE_LEVELS, prob_above
 from tradingbot.postprocessing import conformal
 from tradingbot.postprocessing.conformal import widened
 from tradingbot.postprocessing.fit import out_of_sample_factors
+from tradingbot.settings import TOP_P
 from tradingbot.settings import Settings as JobSettings
-from tradingbot.space.wire import TOP_P
 
 STEPS, CONTEXT, BATCH = 5, 500, 32
 RATES = (0.02, 0.05, 0.1)

@@ -36,8 +36,8 @@ from tradingbot.data.sources.sample import SampleSource
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.postprocessing.combination import Course, Panel, replay, untaught
 from tradingbot.postprocessing.experts import EXPERTS, FORECASTERS, expert_quantiles
+from tradingbot.settings import TOP_P
 from tradingbot.settings import Settings as JobSettings
-from tradingbot.space.wire import TOP_P
 from tradingbot.typing import Floats, Times
 
 STEPS, CONTEXT, BATCH = 5, 500, 32
@@ -103,7 +103,8 @@ class Model:
         say(f"{symbol}: {len(origins)} forecasts")
         raw, anchored = [], []
         for begin in range(0, len(origins), BATCH):
-            for paths, factor in self._paths_of(symbol, bars, origins[begin : begin + BATCH]):
+            batch = origins[begin : begin + BATCH].tolist()
+            for paths, factor in self._paths_of(symbol, bars, batch):
                 raw.append(path_quantiles(paths, QUANTILE_LEVELS).T)
                 anchored.append(raw[-1] + factor)
         ahead = origins[:, None] + np.arange(1, STEPS + 1)
@@ -137,17 +138,19 @@ class Model:
         seen = bars.iloc[max(0, origin + 1 - CONTEXT) : origin + 1]
         rows = seen[["open", "high", "low", "close", "volume"]].to_dict("records")
         days = bars.index[origin + 1 : origin + 1 + STEPS]
-        return ForecastRequest(
-            symbol=symbol,
-            horizon=STEPS,
-            ohlcv=[
-                {"timestamp": f"{day:%Y-%m-%d}", **row}
-                for day, row in zip(seen.index, rows, strict=True)
-            ],
-            target_timestamps=[f"{day:%Y-%m-%d}" for day in days],
-            samples=self._paths,
-            top_p=TOP_P,
-            seed=zlib.crc32(f"{symbol}{origin}".encode()),
+        return ForecastRequest.model_validate(
+            {
+                "symbol": symbol,
+                "horizon": STEPS,
+                "ohlcv": [
+                    {"timestamp": f"{day:%Y-%m-%d}", **row}
+                    for day, row in zip(seen.index, rows, strict=True)
+                ],
+                "target_timestamps": [f"{day:%Y-%m-%d}" for day in days],
+                "samples": self._paths,
+                "top_p": TOP_P,
+                "seed": zlib.crc32(f"{symbol}{origin}".encode()),
+            }
         )
 
 
@@ -240,7 +243,8 @@ def sessions_of(results: Sequence[Result], name: str) -> Floats:
     """Return the sum of CRPS over all forecasts from each session, shape (sessions,)."""
     as_of = np.concatenate([result.panel.as_of for result in results])
     _, session = np.unique(as_of, return_inverse=True)
-    return np.bincount(session, np.concatenate([crps(result, name) for result in results]))
+    losses = np.concatenate([crps(result, name) for result in results])
+    return np.bincount(session, losses).astype("float64")
 
 
 def weight_table(results: Sequence[Result]) -> str:

@@ -20,7 +20,7 @@ from statistics import median
 
 import numpy as np
 import pandas as pd
-import psycopg2
+import psycopg2  # type: ignore[import-untyped]
 
 from benchmarks._support import cpu, postgres, say, table, timed
 from tradingbot.evaluation.scoring import score
@@ -126,7 +126,7 @@ def store_in_turn(empty: str, large: str, *, first: int = 0) -> tuple[list[float
     for number in range(first, first + ROUNDS):
         night = forecasts(NOW + timedelta(days=number))
         for url, taken in zip((empty, large), seconds, strict=True):
-            taken.append(timed(lambda url=url, night=night: store(url, night)))
+            taken.append(timed(partial(store, url, night)))
     return seconds
 
 

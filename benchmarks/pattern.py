@@ -158,7 +158,8 @@ def sample_paths(
 ) -> tuple[Floats, Floats, Floats]:
     """Return logs ÷ LEVEL of closes, (n, PATHS, HORIZON), of last closes, and of these decoded."""
     engine = Engine(checkpoint, threads=1)
-    prompts, scales = [], []
+    prompts: list[Prompt] = []
+    scales = []
     for one, at in origins:
         bars, scale = normalise(one.values[at + 1 - CONTEXT : at + 1].copy())
         days = one.days[at + 1 - CONTEXT : at + 1 + HORIZON].astype("datetime64[us]")

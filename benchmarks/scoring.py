@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
-import psycopg2
+import psycopg2  # type: ignore[import-untyped]
 
 from benchmarks._support import cpu, postgres, say, table
 from tradingbot.forecast import QUANTILE_LEVELS

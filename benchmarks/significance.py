@@ -47,9 +47,9 @@ def main() -> int:
     rows = []
     for h in (1, 5):
         say(f"looks, {h} ahead")
-        made = differences("normal", series // 20, YEARS, h)
-        tested = np.mean([any(in_use(sample[:n], h) < 0.05 for n in looks) for sample in made])
-        missed = np.mean([any(excludes_none(sample[:n], h) for n in looks) for sample in made])
+        records = differences("normal", series // 20, YEARS, h)
+        tested = np.mean([any(in_use(one[:n], h) < 0.05 for n in looks) for one in records])
+        missed = np.mean([any(excludes_none(one[:n], h) for n in looks) for one in records])
         rows.append([str(h), f"{100 * tested:.1f} %", f"{100 * missed:.1f} %"])
     print(table(["h", "the test", "the interval for every night"], rows))
     return 0

@@ -23,7 +23,7 @@ from kronos_space.verification.cases import Case, prompt_for
 from kronos_space.verification.memory import memory_mib
 from kronos_space.weights.checkpoint import load_checkpoint
 
-LEVELS = np.arange(1, 10) / 10
+LEVELS = tuple(level / 10 for level in range(1, 10))
 MATRIX = 4096  # rows and columns of the matrices that measure the machine
 OPERATIONS = {
     "products": ("aten::mm", "aten::addmm", "mkldnn::_linear_pointwise"),
