@@ -193,14 +193,20 @@ def _walk(
     """
     quantiles = np.empty((len(step), len(LEVELS)))
     paths = np.zeros((len(windows), paths_each))
-    table = np.random.default_rng(0)
     for ahead in range(1, int(step.max()) + 1):
-        paths += windows.take(
-            table.permutation(paths_each) * windows.shape[1] // paths_each, axis=1
-        )
+        paths += windows.take(_order(ahead, paths_each) * windows.shape[1] // paths_each, axis=1)
         rows = np.flatnonzero(step == ahead)
         quantiles[rows] = walk_quantiles(paths.take(origin[rows], axis=0))
     return quantiles
+
+
+@cache
+def _order(ahead: int, paths: int) -> NDArray[np.int64]:
+    """The column of the table for this step: which return each path takes."""
+    table = np.random.default_rng(0)
+    for _ in range(ahead - 1):
+        table.permutation(paths)
+    return table.permutation(paths)
 
 
 def walk_quantiles(values: Floats) -> Floats:

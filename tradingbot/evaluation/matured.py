@@ -6,9 +6,10 @@ These are computed once.
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -71,22 +72,28 @@ class MaturedForecasts:
             )
             if name in kinds and values is not None and np.isfinite(values).all(axis=1).any()
         }
-        return cls(
-            forecasts,
-            {name: _losses(outcomes.actual, values) for name, values in quantiles.items()},
-        )
+        losses = {name: _losses(outcomes.actual, values) for name, values in quantiles.items()}
+        different = {array.tobytes(): array for array in losses.values()}  # equal ones are shared
+        shared = {name: different[array.tobytes()] for name, array in losses.items()}
+        return cls(forecasts, shared)
 
     @classmethod
     def joined(cls, parts: Iterable["MaturedForecasts"]) -> "MaturedForecasts":
         """Concatenate the parts, sorted by target and step."""
         filled = [part for part in parts if len(part)] or [cls.none()]
         kinds = [name for name in KINDS if any(name in part.losses for part in filled)]
+        of_kinds = {name: [part.losses.get(name) for part in filled] for name in kinds}
+        places = {name: tuple(map(id, losses)) for name, losses in of_kinds.items()}
+        different = {
+            places[name]: _concatenated(
+                _missing(part) if array is None else array
+                for part, array in zip(filled, losses, strict=True)
+            )
+            for name, losses in of_kinds.items()
+        }
         joined = cls(
-            np.concatenate([part.forecasts for part in filled]),
-            {
-                name: np.concatenate([part.losses.get(name, _missing(part)) for part in filled])
-                for name in kinds
-            },
+            _concatenated(part.forecasts for part in filled),
+            {name: different[place] for name, place in places.items()},
         )
         keys = joined.keys
         return joined if (np.diff(keys) >= 0).all() else joined[np.argsort(keys, kind="stable")]
@@ -95,8 +102,10 @@ class MaturedForecasts:
         return len(self.forecasts)
 
     def __getitem__(self, rows: NDArray[Any]) -> "MaturedForecasts":
+        different = {id(one): one for one in self.losses.values()}
+        chosen = {key: one[rows] for key, one in different.items()}
         return MaturedForecasts(
-            self.forecasts[rows], {name: losses[rows] for name, losses in self.losses.items()}
+            self.forecasts[rows], {name: chosen[id(one)] for name, one in self.losses.items()}
         )
 
     @property
@@ -112,6 +121,11 @@ class MaturedForecasts:
         number = months.astype("int64")
         quarters: Times = (number - number % 3).view("datetime64[M]")
         return quarters
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether Kronos alone was served, so that the served and raw forecasts are the same."""
+        return self.losses.keys() == {SERVED, "raw"}
 
     def of_kind(self, kind: str) -> "MaturedForecasts":
         """Return the forecasts that have such quantiles, with the losses of these as SERVED."""
@@ -192,27 +206,34 @@ STEP_BITS = 9  # a horizon has at most 256 steps
 
 
 ByRevision = dict[str, MaturedForecasts]
+ByQuarter = dict[tuple[str, datetime], MaturedForecasts]  # revision, first day of the quarter
 
 
-def by_quarter(before: ByRevision, new: ByRevision) -> Iterator[tuple[tuple[str, datetime], bytes]]:
-    """Yield the packed forecasts of each quarter that has new ones."""
-    combined = joined(before, new)
-    for revision, added in new.items():
-        quarters = combined[revision].quarters
-        for quarter in np.unique(added.quarters):
-            of_quarter = combined[revision][quarters == quarter]
+def by_quarter(forecasts: ByRevision) -> ByQuarter:
+    """Return the forecasts of each revision by the quarter of their targets."""
+    found = {}
+    for revision, some in forecasts.items():
+        quarters = some.quarters
+        for quarter in np.unique(quarters):
             first_day = quarter.astype("datetime64[s]").item()
-            yield (revision, first_day), of_quarter.packed()
+            found[revision, first_day] = some[quarters == quarter]
+    return found
 
 
-def joined(before: ByRevision, new: ByRevision) -> ByRevision:
-    """Return the forecasts of both, by revision."""
+def added(before: ByQuarter, new: ByQuarter) -> ByQuarter:
+    """Return the quarters that have new forecasts, with all that they had before."""
     return {
-        revision: MaturedForecasts.joined(
-            parts[revision] for parts in (before, new) if revision in parts
-        )
-        for revision in (before | new)
+        quarter: MaturedForecasts.joined([before[quarter], some] if quarter in before else [some])
+        for quarter, some in new.items()
     }
+
+
+def by_revision(forecasts: ByQuarter) -> ByRevision:
+    """Return the forecasts of each revision, all quarters together."""
+    quarters: dict[str, list[MaturedForecasts]] = {}
+    for (revision, _), some in sorted(forecasts.items(), key=itemgetter(0)):
+        quarters.setdefault(revision, []).append(some)
+    return {revision: MaturedForecasts.joined(some) for revision, some in quarters.items()}
 
 
 def _losses(actual: Floats, quantiles: Floats) -> Losses:
@@ -225,6 +246,16 @@ def _losses(actual: Floats, quantiles: Floats) -> Losses:
         inside |= ((low <= actual) & (actual <= high)).astype("u1") << bit
     losses["inside"] = inside
     return losses
+
+
+def _concatenated(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate arrays of one dtype. numpy first compares its fields, which takes longer."""
+    first, *others = arrays
+    if not others:
+        return first
+    return np.frombuffer(
+        b"".join([first.tobytes(), *(one.tobytes() for one in others)]), first.dtype
+    )
 
 
 def _missing(part: MaturedForecasts) -> Losses:

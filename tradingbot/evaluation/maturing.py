@@ -18,14 +18,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from tradingbot.errors import DataError
-from tradingbot.evaluation.matured import ByRevision, MaturedForecasts, by_quarter, joined
+from tradingbot.evaluation.matured import (
+    ByRevision,
+    MaturedForecasts,
+    added,
+    by_quarter,
+    by_revision,
+)
 from tradingbot.evaluation.outcomes import (
     BEFORE,
     Closes,
@@ -35,6 +39,7 @@ from tradingbot.evaluation.outcomes import (
     known_closes,
     resolve,
 )
+from tradingbot.evaluation.settled import Settled, closes_as_arrays
 from tradingbot.persistence.ledger import LedgerPart, LedgerRows, read_part
 from tradingbot.persistence.matured import (
     PartKey,
@@ -43,7 +48,8 @@ from tradingbot.persistence.matured import (
     store_matured,
 )
 from tradingbot.persistence.open_forecasts import count_forecasts, read_open
-from tradingbot.typing import Floats, SessionFactory
+from tradingbot.runtime.concurrency import read_ahead
+from tradingbot.typing import SessionFactory
 
 VERSION = 1  # increment it when the computation of MaturedForecasts changes
 SETTLED = timedelta(days=7)  # the candle cache also fetches the last seven days again
@@ -51,7 +57,6 @@ SETTLED = timedelta(days=7)  # the candle cache also fetches the last seven days
 # bars (0.94^480 is 1e-13), and the job has already fetched as many.
 LOOKBACK = timedelta(days=700)
 _BARS = 450  # if LOOKBACK has fewer, all candles are loaded
-_SAME = 1e-12  # relative difference below which closes are equal
 _TICKERS = 50  # number of tickers in memory
 
 
@@ -86,69 +91,13 @@ def matured_parts(
     if model is not None:
         tickers = [group for group in tickers if any(part.model_name == model for part in group)]
     many = _TICKERS if resume else 1
-    for start in range(0, len(tickers), many):
-        batch = tickers[start : start + many]
-        yield from _matured(sessions, closes, batch, model=model, resume=resume)
-
-
-@dataclass(frozen=True)
-class _Settled:
-    """The stored, settled forecasts of one part.
-
-    Attributes:
-        until: Forecasts with an earlier `as_of` are settled.
-        times: Times of the closes that the forecasts were compared with, in seconds.
-        closes: These closes.
-        left_out: Number of forecasts that will never have an outcome, by reason.
-        by_revision: Forecasts with an outcome.
-        stored: False if nothing is stored, so that the part must be computed in full.
-    """
-
-    until: datetime
-    times: NDArray[np.int64]
-    closes: Floats
-    left_out: Counter[UnresolvedReason]
-    by_revision: ByRevision
-    stored: bool = True
-
-    @classmethod
-    def nothing(cls, part: LedgerPart) -> "_Settled":
-        empty: NDArray[Any] = np.empty(0)
-        return cls(part.first_as_of, empty, empty, Counter(), {}, stored=False)
-
-    @classmethod
-    def of(cls, stored: StoredPart) -> "_Settled":
-        """Decode a stored part.
-
-        Raises:
-            ValueError, KeyError: It is damaged.
-        """
-        chunks: dict[str, list[MaturedForecasts]] = {}
-        for (revision, _), data in stored.forecasts.items():
-            chunks.setdefault(revision, []).append(MaturedForecasts.unpacked(data))
-        by_revision = {name: MaturedForecasts.joined(group) for name, group in chunks.items()}
-        if sum(map(len, by_revision.values())) != stored.count:
-            raise ValueError(f"these are not {stored.count} forecasts")
-        times, closes = np.frombuffer(stored.closes, "float64").reshape(2, -1)
-        return cls(
-            stored.until,
-            times.astype("int64"),
-            closes,
-            Counter({UnresolvedReason[name]: n for name, n in stored.left_out.items()}),
-            by_revision,
-        )
-
-    def still_holds(self, past: pd.Series) -> bool:
-        """Return whether `past` equals the closes compared with, up to a common factor."""
-        if not len(self.closes):
-            return not self.by_revision
-        times, closes = _arrays(past)
-        before = self.times >= times[0]
-        now = (times >= self.times[0]) & (times <= self.times[-1])
-        if not before.any() or not np.array_equal(self.times[before], times[now]):
-            return False
-        ratio = closes[now] / self.closes[before]
-        return bool(np.ptp(ratio) <= _SAME * ratio[0])
+    batches = [tickers[start : start + many] for start in range(0, len(tickers), many)]
+    if not resume:
+        for batch in batches:
+            yield from _matured(sessions, closes, batch, model=model, known={})
+        return
+    for batch, known in read_ahead(lambda some: _stored(sessions, _parts(some, model)), batches):
+        yield from _matured(sessions, closes, batch, model=model, known=known)
 
 
 def _matured(
@@ -157,18 +106,16 @@ def _matured(
     tickers: Sequence[list[LedgerPart]],
     *,
     model: str | None,
-    resume: bool,
+    known: Mapping[LedgerPart, Settled],
 ) -> Iterator[MaturedPart]:
-    selected = [part for parts in tickers for part in parts if model in (None, part.model_name)]
-    known = _stored(sessions, selected) if resume else {}
     pasts: dict[LedgerPart, pd.Series | DataError] = {}
-    settled: dict[LedgerPart, _Settled] = {}
+    settled: dict[LedgerPart, Settled] = {}
     for parts in tickers:
-        wanted = [part for part in parts if model in (None, part.model_name)]
+        wanted = _parts([parts], model)
         first = min(part.first_as_of for part in parts)
         past, of_ticker = _past(closes, wanted, known, first - BEFORE)
         pasts |= dict.fromkeys(wanted, past)
-        settled |= {part: of_ticker.get(part) or _Settled.nothing(part) for part in wanted}
+        settled |= {part: of_ticker.get(part) or Settled.nothing(part) for part in wanted}
     resumed = {part: before.until for part, before in settled.items() if before.stored}
     newest = read_open(sessions, resumed)
     new: dict[PartKey, StoredPart] = {}
@@ -187,7 +134,12 @@ def _matured(
         store_matured(session, new, replaced=new.keys() & replaced)
 
 
-def _stored(sessions: SessionFactory, parts: Sequence[LedgerPart]) -> dict[LedgerPart, _Settled]:
+def _parts(tickers: Sequence[list[LedgerPart]], model: str | None) -> list[LedgerPart]:
+    """Return the parts of this model, or of all models."""
+    return [part for parts in tickers for part in parts if model in (None, part.model_name)]
+
+
+def _stored(sessions: SessionFactory, parts: Sequence[LedgerPart]) -> dict[LedgerPart, Settled]:
     """Return the stored parts that have this version and the same oldest forecast."""
     with sessions() as session:
         stored = read_matured(session, [part.key for part in parts])
@@ -197,7 +149,7 @@ def _stored(sessions: SessionFactory, parts: Sequence[LedgerPart]) -> dict[Ledge
         valid_for = VERSION, part.first_as_of
         if stored_part and (stored_part.version, stored_part.first_as_of) == valid_for:
             try:
-                found[part] = _Settled.of(stored_part)
+                found[part] = Settled.of(stored_part)
             except (ValueError, KeyError):  # damaged, so it is recomputed
                 continue
     return found
@@ -206,9 +158,9 @@ def _stored(sessions: SessionFactory, parts: Sequence[LedgerPart]) -> dict[Ledge
 def _past(
     closes: Closes,
     parts: Sequence[LedgerPart],
-    known: Mapping[LedgerPart, _Settled],
+    known: Mapping[LedgerPart, Settled],
     first: datetime,
-) -> tuple[pd.Series | DataError, dict[LedgerPart, _Settled]]:
+) -> tuple[pd.Series | DataError, dict[LedgerPart, Settled]]:
     """Return the closes of one ticker and the stored parts that are still valid for them.
 
     Closes are read from `first` on only where the stored parts need it.
@@ -241,7 +193,7 @@ class _Part:
     """One part: its stored forecasts, and the ledger rows that were not settled."""
 
     def __init__(
-        self, part: LedgerPart, settled: _Settled, rows: LedgerRows | None, past: pd.Series
+        self, part: LedgerPart, settled: Settled, rows: LedgerRows | None, past: pd.Series
     ) -> None:
         self._part = part
         self._settled = settled
@@ -260,7 +212,9 @@ class _Part:
             Unresolved(self._part.symbol, self._part.model_name, reason, n, detail)
             for (reason, detail), n in counts.items()
         ]
-        return MaturedPart(self._part, joined(self._settled.by_revision, self._new), unresolved)
+        before = self._settled.forecasts
+        every = by_revision(before | added(before, by_quarter(self._new)))
+        return MaturedPart(self._part, every, unresolved)
 
     def to_store(self) -> StoredPart | None:
         """Return the forecasts that are settled now; None if all of them are stored."""
@@ -276,22 +230,17 @@ class _Part:
             revision: matured[matured.forecasts["as_of"] < end.astype("int64")]
             for revision, matured in self._new.items()
         }
+        quarters = added(self._settled.forecasts, by_quarter(new))
         left_out = count_reasons(self._resolved.reason[self._resolved.as_of < end])
-        times, closes = _arrays(self._past.loc[until - LOOKBACK : limit])
+        times, closes = closes_as_arrays(self._past.loc[until - LOOKBACK : limit])
         return StoredPart(
             version=VERSION,
             first_as_of=self._part.first_as_of,
             until=until,
-            count=sum(map(len, [*self._settled.by_revision.values(), *new.values()])),
+            count=sum(map(len, [*self._settled.forecasts.values(), *new.values()])),
             closes=np.stack([times.astype("float64"), closes]).tobytes(),
             left_out={
                 reason.name: n for reason, n in (self._settled.left_out + Counter(left_out)).items()
             },
-            forecasts=dict(by_quarter(self._settled.by_revision, new)),
+            forecasts={quarter: some.packed() for quarter, some in quarters.items()},
         )
-
-
-def _arrays(past: pd.Series) -> tuple[NDArray[np.int64], Floats]:
-    """Return times in seconds, and closes."""
-    times = past.index.to_numpy().astype("datetime64[s]").astype("int64")
-    return times, past.to_numpy(dtype="float64")

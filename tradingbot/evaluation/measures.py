@@ -6,18 +6,20 @@ batch, which is ten times as fast.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tradingbot.evaluation.metric_sums import BANDS, Columns
+from tradingbot.evaluation.metric_sums import BANDS, SUMS, Columns
 from tradingbot.evaluation.sequential_testing import anytime_skill_intervals
 from tradingbot.evaluation.statistics import diebold_mariano_each, share_intervals
 from tradingbot.typing import Floats
 
+_EPOCH = datetime(1970, 1, 1)
+_N, _MOVES, _COMPARED = (SUMS.index(name) for name in ("n", "moves", "compared"))
 MIN_FORECASTS = 30  # with an outcome; with fewer, all metrics are None
 MIN_SESSIONS = 10  # for the hit rate's interval and the information coefficients
 _ROUNDING = 1e-12  # relative difference of two losses that counts as zero
@@ -120,17 +122,20 @@ class SessionSums:
 
 def measure(records: Sequence[SessionSums]) -> list[ForecastMetrics]:
     """Compute the metrics of each record."""
-    found = [_counts(record) for record in records]
+    totals = [one.sums.sum(axis=0) for one in records]
+    counts = [int(total[_N]) for total in totals]
+    found = [_counts(one, n) for one, n in zip(records, counts, strict=True)]
     known = [
-        _Known(values, record, record.overlap, Columns(record.sums.sum(axis=0)))
-        for values, record in zip(found, records, strict=True)
-        if values["n"] >= MIN_FORECASTS
+        _Known(values, one, one.overlap, total)
+        for values, one, total, n in zip(found, records, totals, counts, strict=True)
+        if n >= MIN_FORECASTS
     ]
-    for each in known:
-        each.values.update(_means(each.total) | _across_tickers(each.record))
-    _coverage_intervals([each for each in known if len(each.record.sums) >= MIN_SESSIONS])
-    _direction([each for each in known if each.total["moves"] >= MIN_FORECASTS])
-    _against_walks([each for each in known if each.total["compared"] >= MIN_FORECASTS])
+    _means(known)
+    for one in known:
+        one.values.update(_across_tickers(one.record))
+    _coverage_intervals([one for one in known if len(one.record.sums) >= MIN_SESSIONS])
+    _direction([one for one in known if one.total[_MOVES] >= MIN_FORECASTS])
+    _against_walks([one for one in known if one.total[_COMPARED] >= MIN_FORECASTS])
     return [ForecastMetrics(**values) for values in found]
 
 
@@ -141,84 +146,94 @@ class _Known:
     values: dict[str, Any]
     record: SessionSums
     overlap: int
-    total: Columns
+    total: Floats  # (len(SUMS),)
 
 
-def _counts(record: SessionSums) -> dict[str, Any]:
-    if not len(record.sums):
+def _counts(one: SessionSums, n: int) -> dict[str, Any]:
+    if not n:
         return {"n": 0, "sessions": 0}
     return {
-        "n": int(Columns(record.sums)["n"].sum()),
-        "sessions": len(record.sessions),
-        "first_target": _moment(record.sessions[0]),
-        "last_target": _moment(record.sessions[-1]),
+        "n": n,
+        "sessions": len(one.sessions),
+        "first_target": _moment(one.sessions[0]),
+        "last_target": _moment(one.sessions[-1]),
     }
 
 
-def _means(total: Columns) -> dict[str, Any]:
+def _totals(known: Sequence[_Known]) -> Columns:
+    return Columns(np.array([one.total for one in known]).reshape(-1, len(SUMS)))
+
+
+def _means(known: Sequence[_Known]) -> None:
+    total = _totals(known)
     n = total["n"]
     kinds = {"coverage": "in", "raw_coverage": "raw_in", "width": "width"}
-    return {
-        "mae": float(total["error"] / n),
-        "naive_mae": float(total["naive"] / n),
+    means = {
+        "mae": total["error"] / n,
+        "naive_mae": total["naive"] / n,
         "relative_mae": _ratio(total["error"], total["naive"]),
         "mase": _ratio(total["error"], total["naive"]),
-        "crps": float(total["crps"] / n),
-        "raw_crps": float(total["raw_crps"] / n),
+        "crps": total["crps"] / n,
+        "raw_crps": total["raw_crps"] / n,
         "wql": _ratio(total["crps"], total["actual"]),
         **{
-            f"{name}_{band}": float(total[f"{kind}_{band}"] / n)
+            f"{name}_{band}": total[f"{kind}_{band}"] / n
             for name, kind in kinds.items()
             for band in BANDS
         },
     }
+    for name, values in means.items():
+        _store(known, name, values)
 
 
-def _across_tickers(record: SessionSums) -> dict[str, Any]:
-    usable = ~np.isnan(record.correlations).any(axis=1)
-    if len(np.unique(record.correlated[usable])) < MIN_SESSIONS:
+def _across_tickers(one: SessionSums) -> dict[str, Any]:
+    if not len(one.correlations):
         return {}
-    ic, rank_ic = record.correlations[usable].mean(axis=0).tolist()
+    usable = ~np.isnan(one.correlations).any(axis=1)
+    if len(np.unique(one.correlated[usable])) < MIN_SESSIONS:
+        return {}
+    ic, rank_ic = one.correlations[usable].mean(axis=0).tolist()
     return {"ic": ic, "rank_ic": rank_ic}
 
 
 def _coverage_intervals(known: Sequence[_Known]) -> None:
     for overlap, group, sums in _alike(known):
         for band in BANDS:
-            ends = share_intervals(sums[f"in_{band}"], sums["n"], overlap)
-            _store(group, (f"coverage_{band}_low", f"coverage_{band}_high"), ends)
+            low, high = share_intervals(sums[f"in_{band}"], sums["n"], overlap)
+            _store(group, f"coverage_{band}_low", low)
+            _store(group, f"coverage_{band}_high", high)
 
 
 def _direction(known: Sequence[_Known]) -> None:
-    for each in known:
-        each.values["hit_rate"] = float(each.total["hits"] / each.total["moves"])
+    total = _totals(known)
+    _store(known, "hit_rate", total["hits"] / total["moves"])
     for overlap, group, sums in _alike(known):
         if sums["n"].shape[1] >= MIN_SESSIONS:
-            ends = share_intervals(sums["hits"], sums["moves"], overlap)
-            _store(group, ("hit_low", "hit_high"), ends)
+            low, high = share_intervals(sums["hits"], sums["moves"], overlap)
+            _store(group, "hit_low", low)
+            _store(group, "hit_high", high)
 
 
 def _against_walks(known: Sequence[_Known]) -> None:
     """Compare the records with both walks, over the forecasts that have a walk."""
-    for each in known:
-        total = each.total
-        each.values.update(
-            random_walk_crps=float(total["walk_crps"] / total["compared"]),
-            crps_skill=_skill(total["compared_crps"], total["walk_crps"]),
-            ewma_walk_crps=float(total["ewma_crps"] / total["compared"]),
-            ewma_skill=_skill(total["compared_crps"], total["ewma_crps"]),
-        )
-    compared = [replace(each, record=_compared(each.record)) for each in known]
+    total = _totals(known)
+    _store(known, "random_walk_crps", total["walk_crps"] / total["compared"])
+    _store(known, "ewma_walk_crps", total["ewma_crps"] / total["compared"])
+    _store(known, "crps_skill", 1 - _ratio(total["compared_crps"], total["walk_crps"]))
+    _store(known, "ewma_skill", 1 - _ratio(total["compared_crps"], total["ewma_crps"]))
+    compared = [replace(one, record=_compared(one.record)) for one in known]
     for overlap, group, sums in _alike(compared):
         count = sums["compared"]
         ours, walk = sums["compared_crps"] / count, sums["walk_crps"] / count
         worse = ours - walk
         worse[abs(worse) <= _ROUNDING * walk] = 0
-        tests = diebold_mariano_each(worse, overlap)
-        _store(group, ("dm_statistic", "dm_p_value"), tests)
+        statistic, p_value = diebold_mariano_each(worse, overlap)
+        _store(group, "dm_statistic", statistic)
+        _store(group, "dm_p_value", p_value)
         if group[0].record.whole:
-            ends = anytime_skill_intervals(ours, walk, overlap)
-            _store(group, ("skill_low", "skill_high"), ends)
+            low, high = anytime_skill_intervals(ours, walk, overlap)
+            _store(group, "skill_low", low)
+            _store(group, "skill_high", high)
 
 
 def _compared(record: SessionSums) -> SessionSums:
@@ -239,22 +254,17 @@ def _alike(known: Sequence[_Known]) -> Iterator[tuple[int, list[_Known], Columns
         yield overlap, records, Columns(sums)
 
 
-def _store(group: Sequence[_Known], names: tuple[str, str], values: tuple[Floats, Floats]) -> None:
-    """Store the values of a group under these names; NaN becomes None."""
-    for name, of_group in zip(names, values, strict=True):
-        for each, value in zip(group, of_group.tolist(), strict=True):
-            each.values[name] = None if np.isnan(value) else value
+def _store(group: Sequence[_Known], name: str, values: Floats) -> None:
+    """Store a metric of each record; NaN becomes None."""
+    for one, value in zip(group, values.tolist(), strict=True):
+        one.values[name] = None if value != value else value
 
 
-def _skill(ours: float, theirs: float) -> float | None:
-    ratio = _ratio(ours, theirs)
-    return None if ratio is None else 1 - ratio
-
-
-def _ratio(value: float, by: float) -> float | None:
-    return float(value / by) if by > 0 else None
+def _ratio(values: Floats, by: Floats) -> Floats:
+    """Divide; NaN where the divisor is not positive."""
+    ratio: Floats = np.divide(values, by, out=np.full(len(by), np.nan), where=by > 0)
+    return ratio
 
 
 def _moment(second: int) -> datetime:
-    moment: datetime = np.datetime64(int(second), "s").astype(datetime)
-    return moment
+    return _EPOCH + timedelta(seconds=int(second))

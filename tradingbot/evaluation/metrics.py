@@ -5,9 +5,8 @@ of a MetricAccumulator does not grow with the number of tickers, except for the 
 correlations need.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +78,12 @@ class MetricAccumulator:
         self._moves += other._moves
         return self
 
+    def without_ranks(self) -> "MetricAccumulator":
+        """Return the same sums, without what correlations across tickers need."""
+        tally = MetricAccumulator()
+        tally._keys, tally._sums, tally._origins = self._keys, self._sums, self._origins
+        return tally
+
     def __len__(self) -> int:
         return int(self._sums[:, 0].sum())
 
@@ -98,17 +103,20 @@ class MetricAccumulator:
 
     def by_session(self, step: int | None = None) -> SessionSums:
         """Return the sums by session that `measure` needs, for one step or all steps."""
-        chosen = np.ones(len(self._keys), dtype=bool) if step is None else self._step == step
+        every = np.arange(len(self._keys))
+        chosen = every if step is None else np.flatnonzero(self._step == step)
         session = self._session[chosen]
         starts = np.flatnonzero(np.diff(session, prepend=session[:1] - 1))
-        fields = self._sums[chosen], self._origins[chosen], self._step[chosen]
+        sums = self._sums if step is None else self._sums.take(chosen, axis=0)
+        origins, steps = self._origins[chosen], self._step[chosen]
         if len(starts) < len(session):
-            adds: Iterator[Any] = iter((np.add, np.minimum, np.maximum))
-            fields = tuple(next(adds).reduceat(column, starts) for column in fields)
+            sums = np.add.reduceat(sums, starts)
+            origins = np.minimum.reduceat(origins, starts)
+            steps = np.maximum.reduceat(steps, starts)
         few = len(self._moves) < MIN_TICKERS
-        correlated = np.flatnonzero(chosen)[: 0 if few else None]
+        correlated = chosen[: 0 if few else None]
         known = np.empty((0, 2)) if few else self._correlations[correlated]
-        return SessionSums(session[starts], *fields, self._session[correlated], known)
+        return SessionSums(session[starts], sums, origins, steps, self._session[correlated], known)
 
     def measures(
         self, step: int | None = None, last_sessions: int | None = None

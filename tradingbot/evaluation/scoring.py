@@ -8,7 +8,7 @@ loses nothing: rows that it did not replace stay until the next run.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -141,8 +141,8 @@ class _ScoringRun:
     def add_totals(self, *, keep_correlations: bool) -> None:
         """Add the rows over all tickers."""
         for record, totals in self._totals.items():
-            for forecast in _stored_kinds(totals):
-                self._add_rows(record, forecast, ALL_SYMBOLS, _by_step_and_window(totals[forecast]))
+            for forecast, total in totals.items():
+                self._add_rows(record, forecast, ALL_SYMBOLS, _by_step_and_window(total))
         if keep_correlations:
             known = {
                 record: totals[SERVED].correlations().packed()
@@ -172,16 +172,14 @@ class _ScoringRun:
             with self._sessions() as session:
                 known = Correlations.unpacked(read_correlations(session, record))
             self._totals[record] = {SERVED: MetricAccumulator(known)}
-        totals = self._totals[record]
-        of_ticker = {
-            kind: MetricAccumulator.of_matured(matured.of_kind(kind), ranked=kind == SERVED)
-            for kind in matured.losses
-        }
+        of_ticker = {SERVED: MetricAccumulator.of_matured(matured)}
+        if not matured.is_raw:
+            of_ticker |= {
+                kind: MetricAccumulator.of_matured(matured.of_kind(kind), ranked=False)
+                for kind in matured.losses.keys() - {SERVED}
+            }
+        _add_up(self._totals[record], of_ticker)
         for kind, tally in of_ticker.items():
-            total = totals.setdefault(kind, MetricAccumulator())
-            total += tally
-        for kind in _stored_kinds(of_ticker):
-            tally = of_ticker[kind]
             by = _by_step_and_window(tally) if kind == SERVED else _whole(tally)
             self._add_rows(record, kind, symbol, by)
         if len(self._rows) >= _BATCH:
@@ -199,9 +197,17 @@ class _ScoringRun:
             self._rows.append((key, session_sums))
 
 
-def _stored_kinds(forecasts: Collection[str]) -> Collection[str]:
-    """Return the kinds of forecasts to store: without "raw" if Kronos alone was served."""
-    return [SERVED] if {*forecasts} == {SERVED, "raw"} else forecasts
+def _add_up(
+    totals: dict[str, MetricAccumulator], of_ticker: Mapping[str, MetricAccumulator]
+) -> None:
+    """Add the sums of one ticker. While Kronos alone was served, `totals` has no "raw"."""
+    if len(of_ticker) > 1:
+        totals.setdefault("raw", totals[SERVED].without_ranks())
+    elif "raw" in totals:
+        totals["raw"] += of_ticker[SERVED].without_ranks()
+    for kind, tally in of_ticker.items():
+        total = totals.setdefault(kind, MetricAccumulator())
+        total += tally
 
 
 def _whole(tally: MetricAccumulator) -> Iterator[Summed]:

@@ -48,32 +48,62 @@ def newest_forecasts(session: Session) -> list[NewestForecast]:
 
 _KEY = "model_name, interval, symbol"
 _NEWEST_OF_EACH = """
-    SELECT model_name, interval, symbol, newest.as_of, newest.role FROM keys, LATERAL (
-      SELECT as_of, {role} AS role FROM kronos_forecasts ledger
+    SELECT model_name, interval, symbol, newest.as_of FROM keys, LATERAL (
+      SELECT as_of FROM kronos_forecasts ledger
       WHERE ledger.symbol = keys.symbol AND ledger.interval = keys.interval
         AND ledger.model_name = keys.model_name AND ledger.as_of < '2200-01-01'
-      ORDER BY as_of DESC, role LIMIT 1
+      ORDER BY as_of DESC LIMIT 1
     ) newest
 """
+_LEDGER = KronosForecast
+_OF_LEDGER = (_LEDGER.model_name, _LEDGER.interval, _LEDGER.symbol)
 
 
 def _newest_of_the_ledger(session: Session) -> list[NewestForecast]:
-    ledger = KronosForecast
-    columns = inspect(session.connection()).get_columns(ledger.__tablename__)
+    columns = inspect(session.connection()).get_columns(_LEDGER.__tablename__)
     known_role = "challenger" in {column["name"] for column in columns}  # missing in an old schema
-    key = ledger.model_name, ledger.interval, ledger.symbol
+    role = _LEDGER.challenger if known_role else false()
     if session.connection().dialect.name == "postgresql":
-        newest = _NEWEST_OF_EACH.format(role="challenger" if known_role else "false")
-        query: Any = for_each_key(ledger.__tablename__, newest).columns(
-            *key, ledger.as_of, ledger.challenger
-        )
+        rows = _newest_intact(session, role)
     else:  # SQLite takes the role from the row of the maximum
-        role = ledger.challenger if known_role else false()
-        query = select(*key, func.max(ledger.as_of), role).group_by(*key)
+        newest = select(*_OF_LEDGER, func.max(_LEDGER.as_of), role).group_by(*_OF_LEDGER)
+        rows = [*session.execute(newest)]
     return [
         NewestForecast(model, interval, symbol, as_of, bool(challenger))
-        for model, interval, symbol, as_of, challenger in session.execute(query)
+        for model, interval, symbol, as_of, challenger in rows
     ]
+
+
+def _newest_intact(session: Session, role: Any) -> list[Any]:
+    """Return the newest intact forecast of each key of the ledger, on Postgres.
+
+    Only the newest rows are checked for damage, because a check of ten million rows takes 40
+    seconds. Where the newest row is damaged, all rows of that key are read.
+    """
+    query = for_each_key(_LEDGER.__tablename__, _NEWEST_OF_EACH)
+    newest = session.execute(query.columns(*_OF_LEDGER, _LEDGER.as_of)).all()
+    found = _intact(session, newest, role)
+    damaged = {tuple(row[:3]) for row in newest} - {tuple(row[:3]) for row in found}
+    for some in _batches([*damaged]):
+        of_keys = tuple_(*_OF_LEDGER).in_(some)
+        older = select(*_OF_LEDGER, func.max(_LEDGER.as_of)).where(of_keys).group_by(*_OF_LEDGER)
+        found += _intact(session, session.execute(older).all(), role)
+    return found
+
+
+def _intact(session: Session, wanted: Sequence[Any], role: Any) -> list[Any]:
+    """Return key, `as_of` and role of those of these forecasts that have an intact row."""
+    found: list[Any] = []
+    key = (*_OF_LEDGER, _LEDGER.as_of)
+    for some in _batches([tuple(row) for row in wanted]):
+        query = select(*key, func.bool_and(role)).where(tuple_(*key).in_(some)).group_by(*key)
+        found += session.execute(query).all()
+    return found
+
+
+def _batches(keys: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(keys), 500):
+        yield keys[start : start + 500]
 
 
 def _keys(session: Session, table: type[KronosPrediction]) -> list[tuple[str, str, str]]:
@@ -88,9 +118,8 @@ def _newest_served(session: Session, keys: list[tuple[str, str, str]]) -> Iterat
     """Yield the newest served forecasts of these models, intervals and symbols."""
     latest = KronosPrediction
     key = latest.model_name, latest.interval, latest.symbol
-    for start in range(0, len(keys), 500):
-        in_batch = tuple_(*key).in_(keys[start : start + 500])
-        newest = select(*key, func.max(latest.as_of)).where(in_batch).group_by(*key)
+    for some in _batches(keys):
+        newest = select(*key, func.max(latest.as_of)).where(tuple_(*key).in_(some)).group_by(*key)
         for model, interval, symbol, as_of in session.execute(newest):
             yield NewestForecast(model, interval, symbol, as_of)
 

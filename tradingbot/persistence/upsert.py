@@ -2,15 +2,28 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from math import isfinite
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Dialect, Text, bindparam, cast, column, func, select
+import orjson
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Dialect,
+    Float,
+    LargeBinary,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from tradingbot.persistence.columns import Json, UtcDateTime
 from tradingbot.persistence.models import Base
 
 Where = Callable[[Any], ColumnElement[bool]]
@@ -92,18 +105,17 @@ def _execute(
     if dialect.name == "sqlite":
         return len(session.execute(returned, rows).all())
     columns = [model.__table__.c[name] for name in rows[0]]
-    plain = [_plain(columns, row, dialect) for row in rows]
-    parts = (plain[start : start + _CHUNK] for start in range(0, len(plain), _CHUNK))
-    return sum(len(session.execute(_from_json(columns, returned, part)).all()) for part in parts)
+    parts = (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+    documents = (_document(columns, part, dialect) for part in parts)
+    return sum(len(session.execute(_from_json(columns, returned, one)).all()) for one in documents)
 
 
-def _from_json(columns: list[Any], statement: Any, rows: list[dict[str, Any]]) -> Any:
+def _from_json(columns: list[Any], statement: Any, document: str) -> Any:
     """Return the statement with all rows in one JSON document, which Postgres turns into rows.
 
     One parameter instead of one per value: 10,000 forecasts take half the CPU time. The values are
     the same: floats keep all digits, and NaN and infinity are written as text.
     """
-    document = json.dumps(rows, allow_nan=False)
     given = cast(bindparam(None, document, type_=Text()), postgresql.JSON)
     proposed = (
         func.json_to_recordset(given)
@@ -114,18 +126,30 @@ def _from_json(columns: list[Any], statement: Any, rows: list[dict[str, Any]]) -
     return statement.from_select(names, select(*(proposed.c[name] for name in names)))
 
 
-def _plain(columns: list[Any], row: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
-    """Return the row as JSON; Postgres reads times, bytes, NaN and infinity from text."""
-    plain = dict(row)
+def _document(columns: list[Any], rows: list[dict[str, Any]], dialect: Dialect) -> str:
+    """Return the rows as JSON; Postgres reads times, bytes, NaN and infinity from text.
+
+    It changes values of `rows`.
+    """
     for field in columns:
-        value = plain[field.name]
-        if isinstance(value, datetime):
-            plain[field.name] = field.type.process_bind_param(value, dialect).isoformat()
-        elif isinstance(value, bytes):
-            plain[field.name] = f"\\x{value.hex()}"
-        elif isinstance(value, float) and not isfinite(value):
-            plain[field.name] = str(value)
-    return plain
+        if written := _written(field.type, dialect):
+            for row in rows:
+                if (value := row[field.name]) is not None:
+                    row[field.name] = written(value)
+    return orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def _written(kind: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
+    """Return the function that prepares a column's values for orjson; None if none is needed."""
+    if isinstance(kind, UtcDateTime):
+        return lambda value: kind.process_bind_param(value, dialect).isoformat()  # type: ignore[union-attr]
+    if isinstance(kind, LargeBinary):
+        return lambda value: f"\\x{value.hex()}"
+    if isinstance(kind, Float):
+        return lambda value: value if isfinite(value) else str(value)
+    if isinstance(kind, Json | JSON):  # orjson writes null for NaN, where this raises ValueError
+        return lambda value: orjson.Fragment(json.dumps(value, allow_nan=False))
+    return None
 
 
 def _by_key(model: type[Base], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -38,6 +40,20 @@ def within(seconds: float, work: Callable[[], Result]) -> Result:
     look-up, for example).
     """
     return in_background(work).result(max(0.0, seconds))
+
+
+def read_ahead(
+    read: Callable[[Item], Result], items: Iterable[Item]
+) -> Generator[tuple[Item, Result], None, None]:
+    """Yield each item with `read(item)`, while a background thread reads the next one."""
+    reading: deque[tuple[Item, Future[Result]]] = deque()
+    for item in items:
+        reading.append((item, in_background(partial(read, item))))
+        if len(reading) > 1:
+            earlier, found = reading.popleft()
+            yield earlier, found.result()
+    for last, found in reading:
+        yield last, found.result()
 
 
 def as_they_end(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import and_, delete, event, or_, update
 
 from tests.support import commands
 from tradingbot.bots.universe import active_symbols
@@ -563,6 +563,18 @@ class TestChallengers:
             session.rollback()
         assert {(item.model, item.interval, item.symbol): item.as_of for item in found} == expected
         assert again == found == sorted(found, key=lambda one: (one.model, one.symbol))
+
+    def test_a_damaged_forecast_is_never_the_newest(self, database: str) -> None:
+        for day in (MONDAY, TUESDAY):
+            store(database, *(forecast(symbol, as_of=day, horizon=2) for symbol in "ABC"))
+        damage = update(KronosForecast).values(horizon_days=-1)
+        of_c = KronosForecast.symbol == "C"
+        newest_of_a = and_(KronosForecast.symbol == "A", KronosForecast.as_of == TUESDAY)
+        with get_db_session(database) as session:
+            session.execute(damage.where(or_(of_c, newest_of_a)))
+            session.execute(delete(KronosPrediction))
+            found = newest_forecasts(session)
+        assert {one.symbol: one.as_of for one in found} == {"A": MONDAY, "B": TUESDAY}
 
     def test_one_that_becomes_the_champion_forecasts_again_for_the_bots(self, both: str) -> None:
         asked: dict[str, Any] = dict(
