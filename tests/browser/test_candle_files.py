@@ -75,7 +75,7 @@ MANY = {
 
 
 @pytest.mark.parametrize("form", MANY)
-def test_of_a_file_of_several_tickers_one_can_be_chosen(page: Page, form: str) -> None:
+def test_one_ticker_of_a_file_of_several_can_be_chosen(page: Page, form: str) -> None:
     text = "\n".join(line.strip() for line in MANY[form].strip().splitlines())
     content = base64.b64encode(text.encode()).decode()
     assert page.evaluate(READ, [content, None])["tickers"][:2] == ["AAPL", "BRK.B"]

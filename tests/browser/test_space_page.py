@@ -304,7 +304,7 @@ def test_a_chosen_file_is_read_too(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#csv-about")).to_contain_text("40 bars")
 
 
-def test_of_a_file_of_ten_tickers_one_is_chosen(page: Page, tmp_path: Path) -> None:
+def test_one_ticker_of_a_file_of_ten_is_chosen(page: Page, tmp_path: Path) -> None:
     rows = csv(bars(40)).splitlines()
     tickers = [f"T{number}" for number in range(10)]
     lines = [f"{rows[0]},ticker", *(f"{row},{ticker}" for ticker in tickers for row in rows[1:])]
@@ -623,7 +623,7 @@ def test_the_table_and_the_command_can_be_copied_and_the_command_runs(page: Page
     assert closes == [row[4] for row in shown[1:]]
 
 
-def test_where_there_is_no_clipboard_copying_still_works(page: Page) -> None:
+def test_copying_works_without_a_clipboard(page: Page) -> None:
     ask(page)
     table(page)
     page.evaluate("navigator.clipboard.writeText('something else')")

@@ -69,7 +69,7 @@ def test_a_space_left_running_lost_rows_and_faults_that_never_fire_are_caught(ch
     assert broken >= {"fired", "rows", "survived", "running"}
 
 
-def test_a_seed_always_stands_for_the_same_schedule_and_every_kind_has_its_seeds() -> None:
+def test_a_seed_always_gives_the_same_schedule_and_every_kind_has_seeds() -> None:
     def told(seed: int) -> list[str]:
         return [fault.says for fault in draw_schedule(seed).faults]
 

@@ -199,7 +199,7 @@ def test_an_entry_with_its_own_args_runs_another_command_of_the_same_program() -
     assert "HF_TOKEN" not in variables(pod), "it is kronosbot's alone"
 
 
-def test_a_cronjob_has_its_bots_name_without_bot_and_runs_the_program_before_the_dash() -> None:
+def test_a_cronjobs_name_drops_bot_and_its_program_is_the_part_before_a_dash() -> None:
     expected = {
         "kronosbot": ("tradingbot-kronos", "tradingbot.kronosbot"),
         "kronosbot-report": ("tradingbot-kronos-report", "tradingbot.kronosbot"),

@@ -93,7 +93,7 @@ def test_a_release_writes_the_version_everywhere_dates_the_changelog_and_tags(
     assert git(project, "status", "--porcelain") == ""
 
 
-def test_the_tag_of_a_release_passes_and_gives_its_notes(
+def test_the_tag_of_a_release_is_valid_and_gives_its_notes(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(project, "prepare", "v0.2.0")

@@ -56,7 +56,7 @@ def names_of(rows: dict[str, list[Row]]) -> dict[str, list[str]]:
     return {table: [name for name, _ in found[0]] for table, found in rows.items() if found}
 
 
-def test_an_upgrade_keeps_every_row_as_it_was(old: str) -> None:
+def test_an_upgrade_keeps_every_row_unchanged(old: str) -> None:
     before = contents(old)
     assert all(before[table] for table in LEDGER), "there is something to lose"
     init_db(old)
@@ -67,7 +67,7 @@ def test_an_upgrade_keeps_every_row_as_it_was(old: str) -> None:
 
 
 @pytest.mark.parametrize("old", ["postgres"], indirect=True)
-def test_all_commands_go_on_with_it(old: str, space_url: str, tmp_path: Path) -> None:
+def test_all_commands_work_after_an_upgrade(old: str, space_url: str, tmp_path: Path) -> None:
     before = contents(old)
     environ = {
         "DATABASE_URL": old,

@@ -112,7 +112,7 @@ def test_the_commands_help_loads_no_library_of_the_job() -> None:
 
 
 @pytest.mark.parametrize("face", FACES)
-def test_a_public_path_holds_no_code_of_its_own(face: str) -> None:
+def test_a_public_path_contains_no_code(face: str) -> None:
     program = ast.parse((FOLDER / face).read_text())
     assert ast.get_docstring(program)
     assert [ast.unparse(part) for part in program.body[1:] if not _only_passes_on(part)] == []

@@ -45,7 +45,7 @@ MAY_IMPORT_LATE = (
 
 
 @pytest.mark.slow  # reads all files
-def test_no_text_has_a_phrase_of_the_word_list() -> None:
+def test_no_text_contains_a_phrase_of_the_word_list() -> None:
     assert [str(finding) for finding in words.findings(words.project_files())] == []
 
 
@@ -89,7 +89,7 @@ def test_sql_is_recognised(code: str) -> None:
         "history.get('AAPL')",
     ],
 )
-def test_passing_a_session_on_is_not_sql(code: str) -> None:
+def test_passing_a_session_on_does_not_count_as_sql(code: str) -> None:
     assert not list(_sql(ast.parse(code)))
 
 

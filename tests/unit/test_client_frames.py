@@ -232,9 +232,7 @@ def long(*symbols: str, names: tuple[str, str] = ("ticker", "when")) -> pd.DataF
 
 
 @BOTH
-def test_a_long_frame_of_many_tickers_gives_one_of_their_forecasts(
-    kind: Any, space_url: str
-) -> None:
+def test_a_long_frame_of_candles_gives_a_long_frame_of_forecasts(kind: Any, space_url: str) -> None:
     candles = long("AAPL", "IBM")
     short = candles[candles["ticker"] == "IBM"].head(3).assign(ticker="NEW")
     client = kind(space_url, samples=4)

@@ -31,7 +31,7 @@ def test_a_library_s_advice_to_read_its_manual_is_left_out(said: str, shown: str
     assert quoted(said) == (shown or said)
 
 
-def test_the_cause_of_a_failed_call_is_the_innermost_reason_in_words() -> None:
+def test_the_cause_of_a_failed_call_is_its_innermost_reason() -> None:
     refused = ConnectionRefusedError(111, "Connection refused")
     outer = OSError("HTTPConnectionPool(host='x', port=9): Max retries exceeded with url: /")
     outer.__cause__ = refused

@@ -118,7 +118,7 @@ READERS = [of_the_client, of_the_tool, of_the_bots_tool, of_a_round, of_a_backte
 
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("reader", READERS)
-def test_after_a_split_every_reader_gives_prices_of_the_new_scale(
+def test_after_a_split_every_reader_returns_prices_in_the_new_scale(
     market: Market, sqlite_url: str, reader: Callable[[Market, str], float], ratio: float
 ) -> None:
     market.write("AAPL", [close / ratio for close in (190.0, 205.0, THEN)])

@@ -147,7 +147,7 @@ def test_the_default_spaces_owner_gets_a_secret_only_if_named(
     assert not any(value in str(refusal.value) for value in secrets.values())
 
 
-def test_without_a_secret_the_default_space_may_be_used_by_everybody() -> None:
+def test_without_a_secret_anyone_may_use_the_default_space() -> None:
     settings = given_env(KRONOS_SPACE_URL=DEFAULT_URL)
     check_space_is_known(settings, local=False)
     assert settings.space_in_words == f"the default Space {DEFAULT_SPACE} at {DEFAULT_URL}"

@@ -141,7 +141,7 @@ def test_each_reason_to_doubt_the_figures_is_reported_in_one_line(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-def test_an_interrupted_backtest_keeps_what_it_has_and_continues_with_the_rest(
+def test_an_interrupted_backtest_keeps_its_results_and_continues(
     tmp_path: Path, space_url: str, number: signal.Signals, code: int
 ) -> None:
     run = ["backtest", *QUICK, "--symbols", "AAPL,MSFT", "--windows", "20"]

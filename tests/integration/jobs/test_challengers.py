@@ -94,7 +94,7 @@ class Job(NightlyJob):
         return self.summary(self.run())
 
 
-def test_a_check_asks_for_each_model_and_wakes_no_space(
+def test_a_check_tests_each_model_and_wakes_no_space(
     two_models: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = "http://127.0.0.1:9"
@@ -139,7 +139,7 @@ def ledger(url: str) -> dict[tuple[str, bool], int]:
     return {key: keys.count(key) for key in keys}
 
 
-def test_the_first_model_is_served_and_the_others_are_kept_beside_it(
+def test_the_first_model_is_served_and_the_others_are_only_stored(
     two_models: str, database: str
 ) -> None:
     done = Job(two_models, database, "kronos-nano,tuned").night()
@@ -169,7 +169,7 @@ def test_a_challenger_that_becomes_the_champion_is_served_the_same_night(
     assert served(sqlite_url) == {"kronos-nano", "me/tuned"}
 
 
-def test_what_a_challenger_lacks_after_a_crash_is_done_by_the_next_run(
+def test_the_next_run_adds_a_challengers_missing_forecasts_after_a_crash(
     two_models: str, sqlite_url: str
 ) -> None:
     Job(two_models, sqlite_url, "kronos-nano,tuned").night()
@@ -181,7 +181,7 @@ def test_what_a_challenger_lacks_after_a_crash_is_done_by_the_next_run(
     assert (challenger.stored, challenger.already_there, done.rows) == (1, 3, 0)
 
 
-def test_model_by_name_is_asked_alone(two_models: str, sqlite_url: str) -> None:
+def test_the_model_option_runs_only_that_model(two_models: str, sqlite_url: str) -> None:
     done = Job(two_models, sqlite_url, "kronos-nano,tuned", model="me/tuned").night()
     assert (done.model, done.challengers, served(sqlite_url)) == ("me/tuned", (), {"me/tuned"})
 
@@ -194,7 +194,7 @@ def test_model_by_name_is_asked_alone(two_models: str, sqlite_url: str) -> None:
         ("kronos-nano,x={url}", "'x': the Space at {url} has kronos-nano, me/tuned"),
     ],
 )
-def test_a_challenger_that_cannot_be_asked_is_left_out_and_costs_nothing_else(
+def test_an_unavailable_challenger_is_left_out_alone(
     two_models: str, sqlite_url: str, models: str, said: str
 ) -> None:
     models, said = (text.format(url=two_models) for text in (models, said))
@@ -208,7 +208,7 @@ def test_a_challenger_that_cannot_be_asked_is_left_out_and_costs_nothing_else(
     assert ledger(sqlite_url) == {("kronos-nano", False): 8, ("me/tuned", True): 8}
 
 
-def test_a_challenger_in_another_space_is_asked_there(
+def test_a_challenger_in_another_space_is_requested_there(
     two_models: str, space_url: str, sqlite_url: str
 ) -> None:
     done = Job(two_models, sqlite_url, f"tuned,kronos-nano={space_url}").night()
@@ -216,14 +216,14 @@ def test_a_challenger_in_another_space_is_asked_there(
     assert ledger(sqlite_url) == {("me/tuned", False): 8, ("kronos-nano", True): 8}
 
 
-def test_a_champion_that_the_space_has_not_ends_the_run_in_one_line(
+def test_a_champion_missing_from_the_space_ends_the_run_in_one_line(
     two_models: str, sqlite_url: str
 ) -> None:
     with pytest.raises(ConfigError, match=r"KRONOS_MODELS: 'mini': the Space at .* has kronos-na"):
         Job(two_models, sqlite_url, "mini,kronos-nano").run()
 
 
-def test_a_challenger_that_hangs_is_given_up_once_its_time_is_over(
+def test_a_hanging_challenger_is_given_up_at_its_time_limit(
     two_models: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real: Callable[..., Any] = SpaceClient.forecast_batches
@@ -243,7 +243,7 @@ def test_a_challenger_that_hangs_is_given_up_once_its_time_is_over(
 
 
 @pytest.mark.parametrize("asleep", [False, True])
-def test_one_that_has_earned_a_share_is_asked_with_the_champion_and_moves_what_is_served(
+def test_a_challenger_with_a_share_forecasts_with_the_champion_and_changes_the_served_forecast(
     two_models: str, sqlite_url: str, asleep: bool
 ) -> None:
     with SpaceClient(SpaceAddress(two_models)) as client:

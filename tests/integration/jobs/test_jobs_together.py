@@ -35,9 +35,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def test_a_second_run_says_who_is_at_work_and_leaves_all_to_it(
-    tmp_path: Path, database: str
-) -> None:
+def test_a_second_run_names_the_active_one_and_ends(tmp_path: Path, database: str) -> None:
     with Hub(old_lingers=600) as hub:  # the Space starts slowly
         environ = of_hub(hub, database) | {"KRONOS_WAKE_TIMEOUT": "600"}
         first = start(tmp_path, environ)
@@ -55,7 +53,7 @@ def test_a_second_run_says_who_is_at_work_and_leaves_all_to_it(
         assert (first.returncode, hub.stage) == (143, "PAUSED"), err
 
 
-def test_a_killed_run_holds_up_nobody(tmp_path: Path, hub: Hub, sqlite_url: str) -> None:
+def test_a_killed_run_does_not_block_the_next(tmp_path: Path, hub: Hub, sqlite_url: str) -> None:
     environ = of_hub(hub, sqlite_url)
     with hub.held("batch") as asked:
         first = start(tmp_path, environ)
@@ -92,7 +90,7 @@ def test_shards_share_the_tickers_and_the_space(
     assert hub.actions().count("pause") == 1
 
 
-def test_a_shard_without_tickers_touches_nothing(tmp_path: Path, hub: Hub, sqlite_url: str) -> None:
+def test_a_shard_without_tickers_changes_nothing(tmp_path: Path, hub: Hub, sqlite_url: str) -> None:
     done = job(
         "--source", "sample", "--shard", "1/7", "--symbols", "AAPL",
         folder=tmp_path, **of_hub(hub, sqlite_url),

@@ -73,7 +73,7 @@ def night(url: str, database: str, *, bars_left: int) -> RunSummary:
 
 
 @pytest.mark.slow
-def test_a_new_revision_inherits_how_it_is_combined_and_its_own_bands_begin_raw(
+def test_a_new_revision_inherits_combination_weights_but_its_own_bands_start_raw(
     tmp_path: Path, sqlite_url: str
 ) -> None:
     places = [checkpoint(tmp_path / name, times=by) for name, by in (("a", 1.0), ("b", 0.9))]

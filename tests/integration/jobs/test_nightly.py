@@ -96,7 +96,7 @@ def test_the_first_command_of_the_readme_forecasts_stores_and_shows_and_a_second
     ("number", "code", "name"),
     [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGHUP, 129, "SIGHUP")],
 )
-def test_ctrl_c_and_a_closed_terminal_stop_the_space_of_its_own(
+def test_ctrl_c_and_a_closed_terminal_stop_the_local_space(
     tmp_path: Path, number: int, code: int, name: str
 ) -> None:
     env = {**os.environ, **NANO}
@@ -208,7 +208,7 @@ def test_a_dry_run_shows_and_stores_nothing(tmp_path: Path, space_url: str) -> N
 # the reader of the report is gone ---------------------------------------------------------
 
 
-def test_a_report_that_cannot_be_shown_does_not_change_what_the_run_was(
+def test_a_report_that_cannot_be_printed_does_not_change_the_runs_result(
     tmp_path: Path, space_url: str
 ) -> None:
     forked, real = str(forked_python()), sys.executable
@@ -330,7 +330,7 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
-def test_the_space_on_the_hub_is_woken_asked_and_paused(
+def test_the_space_on_the_hub_is_woken_used_and_paused(
     tmp_path: Path, hub: Hub, postgres_url: str
 ) -> None:
     done = job("--source", "sample", folder=tmp_path, **of_hub(hub, postgres_url))
@@ -370,7 +370,7 @@ def test_a_refused_token_exits_2_and_an_unpaused_space_1(
     assert len(rows(sqlite_url)) == 20, "what was stored stays"
 
 
-def test_a_database_that_is_out_of_reach_leaves_the_space_asleep(tmp_path: Path, hub: Hub) -> None:
+def test_a_database_out_of_reach_leaves_the_space_asleep(tmp_path: Path, hub: Hub) -> None:
     done = job("--source", "sample", folder=tmp_path,
                **of_hub(hub, "postgresql://me@127.0.0.1:9/kronos"))  # fmt: skip
     assert done.code == 1

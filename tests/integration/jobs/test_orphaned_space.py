@@ -174,7 +174,7 @@ def run(way: EarlyEnd, hub: Hub, database: str, folder: Path, capsys: Any) -> tu
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-def test_a_space_that_was_left_running_is_paused_or_cried_about(
+def test_a_space_left_running_is_paused_or_reported(
     way: EarlyEnd, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     hub.start_now()
@@ -193,7 +193,7 @@ def test_a_space_that_was_left_running_is_paused_or_cried_about(
     ],
     ids=lambda way: way.name,
 )  # fmt: skip
-def test_a_space_that_sleeps_is_neither_paused_nor_warned_about(
+def test_a_sleeping_space_is_neither_paused_nor_reported(
     way: EarlyEnd, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     _, output = run(way, hub, sqlite_url, tmp_path, capsys)
@@ -202,7 +202,7 @@ def test_a_space_that_sleeps_is_neither_paused_nor_warned_about(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 500])
-def test_a_refusal_of_the_pause_that_passes_is_tried_again(
+def test_a_temporarily_refused_pause_is_retried(
     status: int, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     hub.start_now()
@@ -214,7 +214,7 @@ def test_a_refusal_of_the_pause_that_passes_is_tried_again(
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-def test_a_database_behind_a_pooler_without_sessions_is_refused_before_the_wake(
+def test_a_transaction_pooler_is_refused_before_the_wake(
     mode: str, hub: Hub, postgres_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     hub.start_now()
@@ -240,7 +240,7 @@ OF_A_CHALLENGER = [
 
 
 @pytest.mark.parametrize("way", OF_A_CHALLENGER, ids=lambda way: way.name)
-def test_a_challengers_space_that_was_left_running_is_paused_or_reported(
+def test_a_challengers_space_left_running_is_paused_or_reported(
     way: EarlyEnd, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     hub.start_now()

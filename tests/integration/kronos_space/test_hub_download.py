@@ -155,7 +155,7 @@ def test_auto_falls_back_to_the_bundled_model_without_the_hub_and_says_so(
     assert "KRONOS_MODEL=auto: NeoQuasar/Kronos-mini is not available from the Hub" in output
 
 
-def test_a_model_that_was_asked_for_by_name_is_never_replaced(
+def test_a_model_requested_by_name_is_never_replaced(
     hub: Hub, tmp_path: Path, weights: Path
 ) -> None:
     hub.files.clear()

@@ -72,7 +72,7 @@ def called(space: Server, tool: str, arguments: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_both_generations_of_clients_get_what_predict_gives(space: Server, mode: Any) -> None:
+def test_both_generations_of_clients_get_the_same_as_from_predict(space: Server, mode: Any) -> None:
     async def ask() -> Any:
         async with assistant(space, mode) as client:
             [tool, *_] = (await client.list_tools()).tools
@@ -115,7 +115,7 @@ def test_events_and_status_are_returned_as_text_and_as_documents(space: Server) 
         ("status", {"all": True}, "status takes no arguments"),
     ],
 )
-def test_what_predict_refuses_is_an_error_of_the_tool_in_the_same_words(
+def test_a_refusal_of_predict_is_a_tool_error_with_the_same_text(
     space: Server, tool: str, arguments: dict[str, Any], said: str
 ) -> None:
     result = result_of(post(space, call(tool, arguments)))

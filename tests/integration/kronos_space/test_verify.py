@@ -63,7 +63,7 @@ def test_the_engine_equals_a_recorded_forecast_of_the_reference(ours: Answer) ->
     assert 0 < comparison.error < 1e-5
 
 
-def test_one_other_token_is_a_difference(ours: Answer) -> None:
+def test_a_single_different_token_is_a_difference(ours: Answer) -> None:
     other = replace(ours, s2=[*ours.s2[:-1], ours.s2[-1] ^ 1])
 
     comparison = compare(CASE, other, REFERENCE, margin=0.1)
@@ -104,7 +104,7 @@ def test_equal_answers_end_with_status_0_and_a_table(
     assert printed.endswith("all 1 equal: every token, and values within 1e-05\n")
 
 
-def test_the_reference_is_asked_for_the_greedy_path_of_the_same_history_and_weights(
+def test_the_reference_computes_the_greedy_path_of_the_same_history_and_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verify, "cases", lambda max_context: [CASE])

@@ -227,7 +227,7 @@ def test_an_error_stage_from_before_the_restart_is_ignored(hub: Hub, client: Kro
         assert hub.running
 
 
-def test_a_space_that_never_comes_up_is_given_up_at_the_deadline_and_paused(
+def test_a_space_that_never_starts_is_given_up_at_the_deadline_and_paused(
     hub: Hub, client: KronosClient
 ) -> None:
     hub.ends_as = "SOMETHING_NEW"  # an unknown stage counts as "not ready"
@@ -354,7 +354,7 @@ def test_without_a_token_a_space_that_cannot_start_is_reported_immediately(
 
 
 @pytest.mark.parametrize("state", ["runs", "sleeps", "cannot be asked"])
-def test_without_a_token_a_space_that_may_come_up_is_waited_for(
+def test_without_a_token_a_starting_space_is_waited_for(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     away = state == "cannot be asked"

@@ -101,7 +101,7 @@ def test_of_simultaneous_runs_one_wakes_the_space_and_the_last_pauses_it(
     assert (hub.running, hub.stage) == (False, "PAUSED")
 
 
-def test_a_run_that_comes_later_joins_and_the_one_that_ends_first_pauses_nothing(
+def test_a_later_run_joins_and_the_first_to_end_does_not_pause_the_space(
     hub: Hub, stay: Stay
 ) -> None:
     said: list[str] = []
@@ -236,7 +236,7 @@ def test_after_a_database_restart_the_first_run_to_end_lets_others_renew_their_l
 
 
 @pytest.mark.parametrize("joins", [False, True])
-def test_a_database_that_is_away_when_the_space_is_up_is_waited_for(
+def test_a_database_outage_after_the_wake_is_waited_for(
     hub: Hub, stay: Stay, database: str, joins: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as stack:

@@ -314,7 +314,7 @@ def test_an_exception_in_on_text_ends_the_conversation(served: Serve, run: Any) 
 
 
 @pytest.mark.parametrize("run", BOTH)
-def test_a_chat_model_that_does_not_stream_gives_one_piece(run: Any) -> None:
+def test_a_chat_model_without_streaming_gives_one_piece(run: Any) -> None:
     pieces: list[str] = []
     assert run(Scripted(answers=[AIMessage("Hold.")]), on_text=pieces.append) == "Hold."
     assert pieces == ["Hold."]

@@ -87,7 +87,7 @@ def test_each_tool_declares_its_schemas_and_that_it_is_read_only(sqlite_url: str
     assert {name for name, uri in drawn.items() if uri == FAN} == {"forecast", "stored_forecast"}
 
 
-def test_a_stored_forecast_is_reported_in_words_and_as_the_document_of_predict(
+def test_a_stored_forecast_is_returned_as_text_and_as_a_document_like_predicts(
     market: Market, database: str
 ) -> None:
     store(database)

@@ -111,7 +111,7 @@ def test_the_best_of_many_unskilled_strategies_is_rarely_significant() -> None:
 
 
 @pytest.mark.slow
-def test_the_best_of_a_grid_comes_with_the_number_of_trials_and_a_walk_forward(
+def test_a_grid_search_reports_the_number_of_trials_and_a_walk_forward(
     bars: pd.DataFrame,
 ) -> None:
     bot = Trend("b", "AAPL", settings=Settings())

@@ -95,7 +95,7 @@ def test_the_next_night_adds_only_the_new_bar(nights: Nights) -> None:
     assert history.index.dtype == nights.without_cache(TUESDAY).index.dtype
 
 
-def test_after_weeks_without_a_run_the_missing_bars_come_in_one_request(nights: Nights) -> None:
+def test_after_weeks_without_a_run_missing_bars_are_fetched_in_one_request(nights: Nights) -> None:
     nights.history(datetime(2024, 1, 31, 22))
     history = nights.history(TUESDAY)
     assert len(nights.asked) == 1
@@ -331,7 +331,7 @@ def test_without_enough_cached_bars_a_refusal_is_an_error(on_sqlite: Nights) -> 
             on_sqlite.history(MONDAY, symbol)
 
 
-def test_a_ticker_that_yahoo_no_longer_knows_is_not_forecast_from_the_cache(
+def test_a_ticker_unknown_to_yahoo_is_not_forecast_from_the_cache(
     on_sqlite: Nights,
 ) -> None:
     on_sqlite.history(MONDAY)

@@ -76,7 +76,7 @@ def test_a_new_source_needs_one_registry_line_and_a_name_in_the_settings(
         Candles(session, settings.data_source).bars("SPY", "1d")
 
 
-def test_scoring_knows_the_bars_after_the_clock_of_a_source_that_holds_them() -> None:
+def test_scoring_reads_bars_after_the_clock_of_a_source() -> None:
     data = DataService(SampleSource())
     assert data.history("AAPL").index[-1] == datetime(2013, 2, 21)
     assert data.by_the_wall_clock().history("AAPL").index[-1] == datetime(2013, 3, 1)

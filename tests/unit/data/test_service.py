@@ -118,7 +118,7 @@ def test_a_horizon_beyond_the_sample_is_one_clear_line() -> None:
         DataService("sample", horizon=9999).history("AAPL")
 
 
-def test_without_the_samples_package_one_line_says_how_to_get_it(
+def test_without_the_samples_package_one_line_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "bokeh_sampledata", None)
@@ -422,7 +422,7 @@ def test_two_files_of_one_ticker_are_refused_without_affecting_others(tmp_path: 
     assert len(service.history("QQQ")) == 40
 
 
-def test_what_was_left_out_of_a_file_is_logged_once(
+def test_skipped_rows_of_a_file_are_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [f"{row},7" for row in bars("2024-01-01", 40)]

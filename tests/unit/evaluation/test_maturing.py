@@ -211,7 +211,7 @@ def test_forecasts_stored_or_deleted_by_others_are_noticed(database: str) -> Non
         assert "QQQ" not in set(session.scalars(select(KronosMatured.symbol)))
 
 
-def test_a_ticker_without_candles_keeps_its_record_and_comes_back(database: str) -> None:
+def test_a_ticker_without_candles_keeps_its_record_and_is_scored_again_later(database: str) -> None:
     keep(database, *DAYS[:45])
     market = Market(DAYS[44])
     go_on(database, market)

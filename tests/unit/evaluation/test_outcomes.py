@@ -100,7 +100,7 @@ def test_a_split_inside_the_horizon_changes_nothing(database: str) -> None:
     assert after.mean == pytest.approx(before.mean)
 
 
-def test_calibrated_quantiles_are_read_with_the_raw_ones(database: str) -> None:
+def test_calibrated_quantiles_are_read_together_with_the_raw_ones(database: str) -> None:
     wide = {f"{level:g}": 50 + 8 * (level - 0.5) for level in LEVELS}
     store(database, row(1), row(2, calibration="conformal", calibrated_quantiles=wide))
     [found] = read(database)

@@ -202,7 +202,7 @@ def test_scoring_again_replaces_scores_and_deletes_obsolete_ones(database: str) 
     assert after["mini", "r1", "IBM", 0, 0].scored_at > before["mini", "r1", "IBM", 0, 0].scored_at
 
 
-def test_a_delisted_ticker_costs_only_itself_and_keeps_its_record(database: str) -> None:
+def test_a_delisted_ticker_affects_only_itself_and_keeps_its_record(database: str) -> None:
     keep(database, PAST)
     scored(database, PAST)
     gone = {"AAPL": DataUnavailable("the source is out of reach", symbol="AAPL")}

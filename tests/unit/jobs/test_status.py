@@ -128,7 +128,7 @@ def test_age_is_counted_in_sessions_of_the_ticker_s_exchange_and_the_worst_comes
     ]  # fmt: skip
 
 
-def test_one_session_behind_is_normal_until_the_nightly_run_unless_told_otherwise(
+def test_one_session_behind_is_fresh_by_default(
     sqlite_url: str,
 ) -> None:
     store(sqlite_url, forecast("SPY", THURSDAY))

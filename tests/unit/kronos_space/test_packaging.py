@@ -137,7 +137,7 @@ def test_the_package_folder_may_be_a_link(served: Path, tmp_path: Path) -> None:
     assert uploaded_files(tmp_path / "link").keys() == uploaded_files(FOLDER).keys()
 
 
-def test_what_is_uploaded_is_what_the_image_is_built_from() -> None:
+def test_the_image_is_built_from_the_uploaded_files() -> None:
     """But for what only the Hub and the build read."""
     ignored = (FOLDER / ".dockerignore").read_text().splitlines()
     assert "*" in ignored

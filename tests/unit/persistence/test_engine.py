@@ -151,7 +151,7 @@ class TestTheAddress:
         # POSTGRES_PORT alone, set by Kubernetes for a service, does not configure our database
         assert database_url({"POSTGRES_PORT": "tcp://10.0.0.7:5432"}) == "sqlite:///kronos.db"
 
-    def test_with_a_port_that_is_no_number_is_a_config_error(self) -> None:
+    def test_with_a_port_that_is_not_a_number_is_a_config_error(self) -> None:
         with pytest.raises(ConfigError, match="POSTGRES_PORT='54e2': expected a whole number"):
             database_url({"POSTGRES_HOST": "db", "POSTGRES_PORT": "54e2"})
 
@@ -173,7 +173,9 @@ class TestTheAddress:
             "mysql://me:se@cret@127.0.0.1:1/x",
         ],
     )
-    def test_with_a_bare_at_in_its_password_is_refused_and_not_shown(self, url: str) -> None:
+    def test_with_an_unescaped_at_sign_in_its_password_is_refused_and_not_shown(
+        self, url: str
+    ) -> None:
         with pytest.raises(ConfigError) as caught:
             get_engine(url)
         assert str(caught.value) == (
@@ -181,7 +183,7 @@ class TestTheAddress:
         )
         assert redact(url) == "(unreadable URL)"
 
-    def test_of_a_file_may_have_an_at(self, tmp_path: Path) -> None:
+    def test_of_a_file_may_contain_an_at_sign(self, tmp_path: Path) -> None:
         url = database_url({"DATABASE_URL": f"sqlite:///{tmp_path}/a@b.db"})
         init_db(url)
         db.dispose_engines()
@@ -195,7 +197,7 @@ class TestTheAddress:
         assert "secret" not in redact(url)
 
     @given(st.text(string.ascii_letters + "_", min_size=1, max_size=12))
-    def test_shows_the_value_of_no_option_that_is_not_known(self, option: str) -> None:
+    def test_hides_the_values_of_unknown_options(self, option: str) -> None:
         known = {"sslmode": "require", "connect_timeout": "5", "target_session_attrs": "any"}
         pairs = "&".join(f"{name}={value}" for name, value in known.items())
         url = f"postgresql://me@db/x?{pairs}&{option}=k3y-s3cret"
@@ -206,7 +208,7 @@ class TestTheAddress:
             assert "s3cret" not in shown + message
 
     @pytest.mark.parametrize("option", ["password", "PASSWORD", "sslpassword", "api_key", "token"])
-    def test_shows_no_secret_among_its_options(self, option: str) -> None:
+    def test_hides_secrets_in_its_options(self, option: str) -> None:
         url = f"postgresql://db/x?{option}=s3cret&sslmode=require"
         assert "s3cret" not in redact(url) + without_password(make_url(url), url)
 
@@ -318,7 +320,7 @@ class TestASession:
             assert session.query(HistoricData).one().close == 1.5
             assert session.query(Trade).one().executed_at.tzinfo is None
 
-    def test_raises_one_line_when_the_server_hangs_up_meanwhile(self, postgres_url: str) -> None:
+    def test_raises_a_one_line_error_when_the_server_disconnects(self, postgres_url: str) -> None:
         with (
             pytest.raises(DatabaseError, match="server closed the connection") as caught,
             get_db_session(postgres_url) as session,
@@ -345,13 +347,13 @@ class TestASession:
 
 
 class TestTheSchema:
-    def test_is_what_the_models_say(self, database: str) -> None:
+    def test_equals_the_models(self, database: str) -> None:
         with init_db(database).connect() as connection:
             options = {"compare_type": True, "version_table": VERSION_TABLE}
             context = MigrationContext.configure(connection, opts=options)
             assert compare_metadata(context, Base.metadata) == []
 
-    def test_is_the_same_where_the_tests_have_it_at_once(self, database: str) -> None:
+    def test_is_the_same_when_the_tests_replay_it(self, database: str) -> None:
         engine = init_db(database)
         made = described(engine)
         for _ in range(2):  # recorded, then replayed
@@ -388,13 +390,13 @@ class TestTheSchema:
         with get_db_session(database) as session:
             assert session.query(KronosPrediction).count() == 1
 
-    def test_of_a_newer_program_is_refused(self, database: str) -> None:
+    def test_of_a_newer_version_is_refused(self, database: str) -> None:
         with init_db(database).begin() as connection:
             connection.execute(text("UPDATE kronos_schema_version SET version_num = '9999'"))
         with pytest.raises(DatabaseError, match=r"schema 9999, newer than .* upgrade the program"):
             init_db(database)
 
-    def test_is_as_before_when_an_upgrade_fails_half_way(
+    def test_is_unchanged_when_an_upgrade_fails_half_way(
         self, database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with get_engine(database).begin() as connection:
@@ -403,7 +405,7 @@ class TestTheSchema:
             init_db(database)
         assert inspect(get_engine(database)).get_table_names() == ["trades"]
 
-    def test_is_set_up_without_a_word(
+    def test_is_created_without_output(
         self, database: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         logging.getLogger("alembic").setLevel(logging.NOTSET)
@@ -460,7 +462,7 @@ def versions(url: str, table: str) -> list[str]:
         return list(connection.scalars(text(f"SELECT version_num FROM {table}")))
 
 
-class TestTheTableOfTheVersion:
+class TestVersionTable:
     @pytest.fixture
     def of_before(self, database: str) -> str:
         """A database of an earlier version, whose schema version is in Alembic's own table."""
@@ -472,7 +474,7 @@ class TestTheTableOfTheVersion:
         dispose_engines()
         return database
 
-    def test_is_moved_out_of_alembics_own_and_all_rows_stay(self, of_before: str) -> None:
+    def test_is_moved_from_alembics_table_and_all_rows_are_kept(self, of_before: str) -> None:
         for _ in range(2):
             init_db(of_before)
             assert versions(of_before, VERSION_TABLE) == [SCHEMA_VERSION]
@@ -484,7 +486,7 @@ class TestTheTableOfTheVersion:
         init_db(of_before)
         assert versions(of_before, "alembic_version") == ["ae1027a6acf"]
 
-    def test_is_known_to_who_only_reads_before_it_is_moved(self, of_before: str) -> None:
+    def test_is_readable_in_a_read_only_session_before_it_is_moved(self, of_before: str) -> None:
         with get_engine(of_before).connect() as connection:
             assert schema_version(connection) == "0003"
         assert "alembic_version" in tables(of_before)
@@ -497,7 +499,7 @@ class TestTheTableOfTheVersion:
             assert session.query(RunLog).count() == 5
 
     @pytest.mark.parametrize("version", ["ae1027a6acf", "0001", "0003", "9999", None])
-    def test_of_another_application_stays_that_applications(
+    def test_of_another_application_is_not_changed(
         self, database: str, version: str | None
     ) -> None:
         alembic_table(database, version)
@@ -507,7 +509,7 @@ class TestTheTableOfTheVersion:
         assert versions(database, "alembic_version") == ([] if version is None else [version])
 
 
-def test_scores_of_before_the_intervals_stay_and_get_the_new_name_of_mase(database: str) -> None:
+def test_scores_from_before_the_intervals_are_kept_and_mase_is_renamed(database: str) -> None:
     with get_db_session(database) as session:
         key = {"model_name": "m", "model_revision": "", "interval": "1d", "symbol": "*"}
         rest = {"step": 0, "last_sessions": 0, "n": 300, "sessions": 60, "mase": 1.03}
@@ -527,7 +529,7 @@ def test_scores_of_before_the_intervals_stay_and_get_the_new_name_of_mase(databa
         assert (row.skill_low, row.ewma_skill, row.coverage_80_low) == (None, None, None)
 
 
-def test_scores_of_before_their_parts_stay_and_are_of_what_was_served(database: str) -> None:
+def test_scores_from_before_the_parts_are_kept_as_served(database: str) -> None:
     key = {"model_name": "m", "model_revision": "", "interval": "1d", "symbol": "*", "step": 0}
     days = dict.fromkeys(("first_target", "last_target", "scored_at"), datetime(2024, 5, 17))
     with get_db_session(database) as session:
@@ -558,7 +560,7 @@ def test_scores_of_before_their_parts_stay_and_are_of_what_was_served(database: 
         assert session.query(KronosScore).count() == 2
 
 
-def test_a_database_of_before_events_gets_their_tables_and_keeps_its_rows(database: str) -> None:
+def test_a_database_from_before_events_gets_their_tables_and_keeps_its_rows(database: str) -> None:
     with get_db_session(database) as session:
         session.add(prediction())
     with get_engine(database).begin() as connection:  # as migration 0008 left it
@@ -624,7 +626,7 @@ class TestADatabaseOfTheFirstLayout:
         assert rows[0].prediction_made_at == datetime(2026, 1, 5, 22, 5, 1, 250_000)
         assert (rows[0].predicted_open, rows[0].predicted_volume) == (1.0, 7.0)
 
-    def test_is_left_as_it_is_by_who_only_reads(self, first_layout: str) -> None:
+    def test_is_not_changed_by_a_read_only_session(self, first_layout: str) -> None:
         with get_db_session(first_layout, create=False) as session:
             assert session.scalar(text("SELECT count(*) FROM kronos_predictions")) == 5
         assert inspect(get_engine(first_layout)).get_table_names() == ["kronos_predictions"]
@@ -637,7 +639,7 @@ class TestADatabaseOfTheFirstLayout:
         with get_db_session(first_layout) as session:
             assert session.query(KronosPrediction).filter_by(**key).one().predicted_close == 682.5
 
-    def test_becomes_what_the_models_say_also_twice(self, first_layout: str) -> None:
+    def test_equals_the_models_after_one_or_two_upgrades(self, first_layout: str) -> None:
         init_db(first_layout)
         with init_db(first_layout).connect() as connection:
             context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
@@ -651,7 +653,7 @@ class TestADatabaseOfTheFirstLayout:
         with get_db_session(first_layout) as session:
             assert session.query(KronosPrediction).count() == 5
 
-    def test_is_as_before_when_its_upgrade_fails(self, first_layout: str) -> None:
+    def test_is_unchanged_when_its_upgrade_fails(self, first_layout: str) -> None:
         with get_engine(first_layout).begin() as connection:
             # blocks the migration
             connection.execute(text("CREATE TABLE run_logs (whose INTEGER)"))
@@ -708,14 +710,14 @@ class TestADatabaseOutOfReach:
         assert "secret" not in message
         return message
 
-    def test_in_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_in_a_missing_folder_is_one_line(self, tmp_path: Path) -> None:
         message = self.refusal(f"sqlite:///{tmp_path}/none/kronos.db")
         assert message == (
             f"database sqlite:///{tmp_path}/none/kronos.db: unable to open database file;"
             " is its folder there and writable? Else set DATABASE_URL"
         )
 
-    def test_in_a_folder_that_cannot_be_written(self) -> None:
+    def test_in_a_read_only_folder_is_one_line(self) -> None:
         assert "unable to open database file" in self.refusal("sqlite:////proc/kronos.db")
 
     @pytest.mark.parametrize(
@@ -743,7 +745,7 @@ class TestADatabaseOutOfReach:
             ("idle-in-transaction timeout", "25P03", "see the server's log"),
         ],
     )
-    def test_is_asked_about_only_where_it_may_be_down(
+    def test_suggests_a_stopped_server_only_if_that_is_possible(
         self, said: str, code: str | None, hint: str
     ) -> None:
         class Refusal(Exception):
@@ -764,7 +766,7 @@ class TestADatabaseOutOfReach:
             ("me:secret@one:5432,two/bots", "?host=HOST1:5432&host=HOST2:5432"),
         ],
     )
-    def test_whose_address_is_another_programs_gets_a_line_on_what_to_write(
+    def test_with_the_address_format_of_another_program_says_what_to_write(
         self, address: str, hint: str
     ) -> None:
         assert hint in self.refusal(f"postgresql://{address}", ConfigError)
@@ -781,31 +783,31 @@ class TestADatabaseOutOfReach:
     def test_may_have_any_option_of_postgres(self, query: str) -> None:
         assert get_engine(f"postgresql://me@/bots?{query}").dialect.name == "postgresql"
 
-    def test_that_is_no_database_at_all(self, tmp_path: Path) -> None:
+    def test_that_is_not_a_database_is_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "notes.db").write_text("milk, eggs, bread\n" * 100)
         assert "file is not a database" in self.refusal(f"sqlite:///{tmp_path}/notes.db")
 
-    def test_where_nothing_listens(self) -> None:
+    def test_on_a_port_without_a_server_is_one_line(self) -> None:
         message = self.refusal("postgresql://me:secret@127.0.0.1:9/bots")
         assert message.startswith("database postgresql+psycopg2://me:***@127.0.0.1:9/bots: ")
         assert "Connection refused" in message
         assert message.endswith("is the server up, and is DATABASE_URL (or POSTGRES_*) right?")
 
-    def test_whose_short_password_is_not_cut_out_of_words(self) -> None:
+    def test_with_a_short_password_keeps_words_that_contain_it(self) -> None:
         message = self.refusal("postgresql://me:p@127.0.0.1:9/bots")
         assert "***@127.0.0.1" in message
         assert "o***" not in message
         assert "connection" in message
         assert "port 9 failed" in message
 
-    def test_that_repeats_the_password_is_not_quoted(self) -> None:
+    def test_with_an_error_that_repeats_the_password_does_not_show_it(self) -> None:
         address = make_url("postgresql://me:secret@db/bots?password=hidden")
         said = 'no "secret" in postgresql://me:secret@db/bots?password=hidden, hidden; unsecretive'
         assert without_password(address, said) == (
             'no "***" in postgresql://me:***@db/bots, ***; unsecretive'
         )
 
-    def test_that_does_not_know_the_password(self, postgres_url: str) -> None:
+    def test_that_refuses_the_password_is_one_line(self, postgres_url: str) -> None:
         with get_engine(postgres_url).begin() as connection:
             connection.execute(text("CREATE USER locked PASSWORD 'right'"))
             hba = Path(str(connection.scalar(text("SHOW hba_file"))))
@@ -821,11 +823,11 @@ class TestADatabaseOutOfReach:
                 connection.execute(text("SELECT pg_reload_conf()"))
                 connection.execute(text("DROP USER locked"))
 
-    def test_that_does_not_exist_on_the_server(self, postgres_url: str) -> None:
+    def test_missing_on_the_server_is_one_line(self, postgres_url: str) -> None:
         url = postgres_url.replace("/test_", "/no_test_")
         assert "does not exist" in self.refusal(url)
 
-    def test_of_a_kind_that_is_not_supported(self) -> None:
+    def test_of_an_unsupported_kind_is_one_line(self) -> None:
         message = self.refusal("mysql://me:secret@db/bots", ConfigError)
         assert message == (
             "mysql://me:***@db/bots: databases of the kind 'mysql' are not supported;"
@@ -833,12 +835,12 @@ class TestADatabaseOutOfReach:
         )
 
     @pytest.mark.parametrize("driver", ["pg8000", "nonsense"])
-    def test_whose_driver_is_not_there(self, driver: str) -> None:
+    def test_with_a_missing_driver_is_one_line(self, driver: str) -> None:
         message = self.refusal(f"postgresql+{driver}://me:secret@db/bots", ConfigError)
         assert f"there is no driver 'postgresql+{driver}' here" in message
 
     @pytest.mark.parametrize(("query", "seconds"), [("", 10), ("?connect_timeout=3", "3")])
-    def test_does_not_make_anybody_wait_for_ever(self, query: str, seconds: object) -> None:
+    def test_times_out(self, query: str, seconds: object) -> None:
         asked: dict[str, Any] = {}
         engine = get_engine(f"postgresql://me@db/bots{query}")
 
@@ -903,7 +905,7 @@ def test_a_sqlite_file_that_cannot_be_written_to_can_be_read(in_wal_mode: bool) 
 
 
 @pytest.mark.parametrize("kind", ["a directory", "a pipe", "a device"])
-def test_what_is_no_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+def test_a_path_that_is_not_a_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "kronos.db"
     match kind:
         case "a directory":
@@ -920,7 +922,7 @@ def test_what_is_no_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> No
         assert "name a file in DATABASE_URL" in done.output
 
 
-def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+def test_an_empty_file_is_reported_as_empty(tmp_path: Path) -> None:
     (tmp_path / "kronos.db").touch()
     for command in ("status", "portfolio", "report", "export forecasts"):
         url = ["--database-url", f"sqlite:///{tmp_path}/kronos.db"]
@@ -940,7 +942,7 @@ def test_importing_opens_nothing_and_reads_no_environment(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_database_that_a_program_of_before_left_is_said_to_be_upgraded_by_the_next_run(
+def test_a_database_of_an_earlier_version_is_reported_as_upgraded_by_the_next_run(
     database: str,
 ) -> None:
     with init_db(database).begin() as connection:

@@ -113,11 +113,11 @@ class TestStoring:
             assert set(ledger.close_quantiles) == {f"{level:g}" for level in QUANTILE_LEVELS}
             assert ledger.close_quantiles["0.05"] == pytest.approx(91.0)
 
-    def test_nothing_writes_nothing(self, database: str) -> None:
+    def test_an_empty_list_writes_nothing(self, database: str) -> None:
         assert store(database) == 0
         assert store(database, replace(forecast(), bars=())) == 0
 
-    def test_twice_changes_no_count(self, database: str) -> None:
+    def test_the_same_forecasts_twice_changes_no_count(self, database: str) -> None:
         store(database, forecast())
         assert store(database, forecast()) == 5
         assert (len(predicted(database)), len(believed(database))) == (5, 5)
@@ -149,14 +149,14 @@ class TestStoring:
         assert set(predicted(database).values()) == {101.0}
         assert set(believed(database).values()) == {100.0}
 
-    def test_a_row_without_as_of_gives_way_to_any_forecast(self, database: str) -> None:
+    def test_any_forecast_replaces_a_row_without_as_of(self, database: str) -> None:
         store(database, forecast(close=100.0))
         with get_db_session(database) as session:
             session.query(KronosPrediction).update({"as_of": None})
         assert store(database, forecast(close=101.0)) == 5
         assert set(predicted(database).values()) == {101.0}
 
-    def test_one_forecast_given_twice_stores_the_last(self, database: str) -> None:
+    def test_a_forecast_listed_twice_keeps_the_last(self, database: str) -> None:
         assert store(database, forecast(close=100.0), forecast(close=101.0)) == 5
         assert set(predicted(database).values()) == {101.0}
 
@@ -170,7 +170,7 @@ class TestStoring:
         with get_db_session(database) as session:
             assert session.query(KronosPrediction).count() == 10
 
-    def test_takes_the_numbers_and_times_of_numpy_and_pandas(self, database: str) -> None:
+    def test_accepts_numbers_and_times_of_numpy_and_pandas(self, database: str) -> None:
         made = with_bar(
             replace(forecast(), last_close=np.float64(99.5), as_of=pd.Timestamp(MONDAY)),
             close=np.float32(100.5),
@@ -182,14 +182,14 @@ class TestStoring:
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     @pytest.mark.parametrize("field", ["open", "close", "volume", "prob_up"])
-    def test_refuses_a_number_that_is_none_and_writes_nothing(
+    def test_refuses_an_invalid_number_and_writes_nothing(
         self, sqlite_url: str, field: str, bad: float
     ) -> None:
         with pytest.raises(ValueError, match=f"QQQ 1d step 1: {field} is {bad}"):
             store(sqlite_url, forecast("SPY"), with_bar(forecast("QQQ"), **{field: bad}))
         assert predicted(sqlite_url) == {}
 
-    def test_refuses_a_quantile_that_is_no_number_or_is_missing(self, sqlite_url: str) -> None:
+    def test_refuses_an_invalid_or_missing_quantile(self, sqlite_url: str) -> None:
         quantiles = dict(forecast().bars[0].close_quantiles)
         with pytest.raises(ValueError, match=r"step 1: quantile 0\.35 is nan"):
             store(sqlite_url, with_bar(forecast(), close_quantiles=quantiles | {0.35: math.nan}))
@@ -204,7 +204,7 @@ class TestStoring:
             assert session.query(KronosForecast).count() == 2500
 
     @pytest.mark.integration
-    def test_by_two_processes_at_once_leaves_each_row_once(self, database: str) -> None:
+    def test_in_two_processes_at_once_leaves_each_row_once(self, database: str) -> None:
         init_db(database)
         processes = [
             commands.piped("-c", STORE_MANY, database, way, env=os.environ) for way in ("1", "-1")
@@ -242,7 +242,7 @@ for _ in range(5):
 """
 
 
-class TestWhatIsThereAlready:
+class TestAlreadyStored:
     def stored(self, url: str, *symbols: str, **changes: Any) -> set[str]:
         asked: dict[str, Any] = dict(
             as_of=dict.fromkeys(symbols, MONDAY), model_name=MODEL, interval="1d", horizon=5
@@ -250,36 +250,36 @@ class TestWhatIsThereAlready:
         with get_db_session(url) as session:
             return already_stored(session, symbols, **asked | changes)
 
-    def test_is_what_has_its_whole_horizon(self, database: str) -> None:
+    def test_is_a_forecast_with_its_whole_horizon(self, database: str) -> None:
         store(database, forecast("SPY"), forecast("QQQ", horizon=4))
         assert self.stored(database, "SPY", "QQQ", "GLD") == {"SPY"}
         assert self.stored(database, "SPY", "QQQ", "GLD", horizon=4) == {"SPY", "QQQ"}
         assert self.stored(database, "SPY", horizon=6) == set()
 
-    def test_is_also_what_only_the_ledger_still_has(self, database: str) -> None:
+    def test_includes_forecasts_that_only_the_ledger_still_has(self, database: str) -> None:
         store(database, forecast("SPY", as_of=TUESDAY))
         store(database, forecast("SPY", as_of=MONDAY, horizon=20))  # as with --horizon 20
         assert self.stored(database, "SPY", horizon=20) == {"SPY"}
 
-    def test_is_asked_for_each_symbols_own_as_of(self, database: str) -> None:
+    def test_is_looked_up_with_each_symbols_own_as_of(self, database: str) -> None:
         store(database, forecast("SPY", as_of=TUESDAY), forecast("BTC-USD", as_of=MONDAY))
         both = {"SPY": TUESDAY, "BTC-USD": MONDAY}
         assert self.stored(database, "SPY", "BTC-USD", as_of=both) == {"SPY", "BTC-USD"}
         swapped = {"SPY": MONDAY, "BTC-USD": TUESDAY}
         assert self.stored(database, "SPY", "BTC-USD", as_of=swapped) == set()
 
-    def test_does_not_count_another_model_or_interval(self, database: str) -> None:
+    def test_excludes_other_models_and_intervals(self, database: str) -> None:
         store(database, forecast("SPY", model="kronos-nano"))
         assert self.stored(database, "SPY") == set()
         assert self.stored(database, "SPY", model_name="kronos-nano", interval="1h") == set()
 
-    def test_is_nothing_for_no_symbols_and_for_one_without_an_as_of(self, database: str) -> None:
+    def test_is_empty_without_symbols_or_as_of(self, database: str) -> None:
         store(database, forecast("SPY"))
         assert self.stored(database) == set()
         assert self.stored(database, "SPY", as_of={}) == set()
 
 
-class TestTheLatestStored:
+class TestLatestStored:
     def latest(self, url: str, **changes: Any) -> Forecast | None:
         asked: dict[str, Any] = dict(interval="1d", horizon=5, as_of=MONDAY)
         with get_db_session(url) as session:
@@ -289,19 +289,19 @@ class TestTheLatestStored:
         store(database, forecast())
         assert self.latest(database) == forecast()
 
-    def test_is_cut_to_the_horizon_that_is_asked_for(self, database: str) -> None:
+    def test_is_cut_to_the_requested_horizon(self, database: str) -> None:
         store(database, forecast())
         found = self.latest(database, horizon=2)
         assert found is not None
         assert [bar.step for bar in found.bars] == [1, 2]
 
-    def test_is_none_unless_all_bars_of_exactly_that_as_of_are_there(self, database: str) -> None:
+    def test_is_none_unless_all_bars_have_exactly_that_as_of(self, database: str) -> None:
         store(database, forecast())
         assert self.latest(database, horizon=6) is None
         assert self.latest(database, as_of=TUESDAY) is None
         assert self.latest(database, interval="1h") is None
 
-    def test_comes_from_the_ledger_once_a_newer_vintage_has_taken_its_days(
+    def test_comes_from_the_ledger_after_a_newer_vintage_replaced_its_days(
         self, database: str
     ) -> None:
         store(database, forecast())
@@ -309,7 +309,7 @@ class TestTheLatestStored:
         assert self.latest(database) == forecast()
         assert self.latest(database, as_of=TUESDAY) == forecast(as_of=TUESDAY)
 
-    def test_is_by_one_model_the_newest_made_that_is_whole(self, database: str) -> None:
+    def test_is_the_newest_complete_forecast_of_one_model(self, database: str) -> None:
         early, late = datetime(2026, 1, 5, 22), datetime(2026, 1, 5, 23)
         whole = forecast(model="kronos-nano", made_at=early)
         store(database, whole, forecast(horizon=3, made_at=late))
@@ -317,9 +317,7 @@ class TestTheLatestStored:
         store(database, forecast(made_at=late))
         assert self.latest(database) == forecast(made_at=late)
 
-    def test_made_again_has_its_own_three_quantiles_not_those_of_the_ledger(
-        self, database: str
-    ) -> None:
+    def test_has_its_own_three_quantiles_after_a_repetition(self, database: str) -> None:
         store(database, forecast(close=100.0))
         store(database, forecast(close=300.0, made_at=datetime(2026, 1, 6, 3)))
         found = self.latest(database)
@@ -335,7 +333,7 @@ def asked(made: Forecast, probability: float, **changes: Any) -> Forecast:
     return replace(made, events=(replace(chance, **changes),))
 
 
-def test_the_first_chances_of_a_vintage_stay_and_another_one_has_its_own(database: str) -> None:
+def test_the_first_event_probabilities_of_a_vintage_are_kept(database: str) -> None:
     first = asked(forecast(horizon=2), 0.3)
     corrected = asked(replace(forecast(horizon=2), bars_hash="other bars"), 0.4)
     again = asked(replace(forecast(horizon=2), made_at=TUESDAY), 0.9)
@@ -351,7 +349,7 @@ def test_the_first_chances_of_a_vintage_stay_and_another_one_has_its_own(databas
     ]
 
 
-def test_a_chance_that_is_none_is_stored_as_little_as_its_forecast(sqlite_url: str) -> None:
+def test_an_invalid_event_probability_is_refused_with_its_forecast(sqlite_url: str) -> None:
     wrong = asked(forecast(horizon=1), 0.3, mean=(math.nan,))
     with pytest.raises(ValueError, match=r"SPY 'touch .2%' step 1: mean is nan, which cannot be"):
         store(sqlite_url, wrong)
@@ -379,9 +377,7 @@ class TestVintages:
     complete = replace(forecast(close=100.0), bars_hash="bbbb")
     corrected = replace(forecast(close=101.0, made_at=TUESDAY), bars_hash="cccc")
 
-    def test_replace_the_prediction_and_are_next_to_each_other_in_the_ledger(
-        self, database: str
-    ) -> None:
+    def test_replace_the_prediction_and_are_separate_in_the_ledger(self, database: str) -> None:
         store(database, self.unfinished)
         store(database, self.complete)
         store(database, replace(self.complete, made_at=TUESDAY, bars=forecast(close=70.0).bars))
@@ -422,7 +418,7 @@ class TestVintages:
         assert rows.mean.tolist() == pytest.approx([100 / 99] * 5)
 
 
-def test_a_hash_knows_added_and_corrected_bars_and_no_rounding() -> None:
+def test_the_hash_of_bars_detects_added_and_corrected_bars_but_no_rounding() -> None:
     bars = pd.DataFrame(
         {"open": 1.5, "high": 2.0, "low": 1.0, "close": [1.7, 1.8], "volume": [0.0, 9e9]},
         index=pd.DatetimeIndex([MONDAY, TUESDAY]),
@@ -488,7 +484,7 @@ class TestChallengers:
             assert store_forecasts(session, rivals, challenger=True) == 0
         return database
 
-    def test_they_are_in_the_ledger_alone(self, both: str) -> None:
+    def test_are_stored_only_in_the_ledger(self, both: str) -> None:
         assert 500.0 not in predicted(both).values()
         with get_db_session(both) as session:
             rows = session.query(KronosForecast).all()
@@ -521,13 +517,13 @@ class TestChallengers:
         ],
         ids=range(8),
     )  # fmt: skip
-    def test_without_a_model_name_the_champions_forecast_is_returned(
+    def test_are_not_returned_without_a_model_name(
         self, both: str, model_of: Callable[[Any], str]
     ) -> None:
         with get_db_session(both) as session:
             assert model_of(session) == MODEL
 
-    def test_with_the_challengers_name_its_forecast_is_returned(self, both: str) -> None:
+    def test_are_returned_by_name(self, both: str) -> None:
         with get_db_session(both) as session:
             found = latest_stored(
                 session, "SPY", interval="1d", horizon=5, as_of=MONDAY, model_name="rival"
@@ -539,7 +535,9 @@ class TestChallengers:
         assert len(rows) == 2
         assert (other.model, other.as_of) == ("rival", TUESDAY)
 
-    def test_the_newest_of_each_ticker_and_model_is_found(self, database: str) -> None:
+    def test_have_their_newest_forecast_found_for_each_ticker_and_model(
+        self, database: str
+    ) -> None:
         """As reading every row of both tables would find it."""
         symbols, models = ("A", "B", "BTC-USD", "a"), ("m", "n", "o")
         stored = [
@@ -564,7 +562,7 @@ class TestChallengers:
         assert {(item.model, item.interval, item.symbol): item.as_of for item in found} == expected
         assert again == found == sorted(found, key=lambda one: (one.model, one.symbol))
 
-    def test_a_damaged_forecast_is_never_the_newest(self, database: str) -> None:
+    def test_are_never_the_newest_if_damaged(self, database: str) -> None:
         for day in (MONDAY, TUESDAY):
             store(database, *(forecast(symbol, as_of=day, horizon=2) for symbol in "ABC"))
         damage = update(KronosForecast).values(horizon_days=-1)
@@ -574,9 +572,9 @@ class TestChallengers:
             session.execute(damage.where(or_(of_c, newest_of_a)))
             session.execute(delete(KronosPrediction))
             found = newest_forecasts(session)
-        assert {one.symbol: one.as_of for one in found} == {"A": MONDAY, "B": TUESDAY}
+        assert {item.symbol: item.as_of for item in found} == {"A": MONDAY, "B": TUESDAY}
 
-    def test_one_that_becomes_the_champion_forecasts_again_for_the_bots(self, both: str) -> None:
+    def test_forecast_again_for_the_bots_after_becoming_the_champion(self, both: str) -> None:
         asked: dict[str, Any] = dict(
             as_of={"SPY": TUESDAY}, model_name="rival", interval="1d", horizon=5
         )

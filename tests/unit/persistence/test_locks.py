@@ -191,7 +191,7 @@ def end_sessions(url: str) -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_lock_whose_connection_was_lost_is_taken_again(postgres_url: str, shared: bool) -> None:
+def test_a_lock_with_a_lost_connection_is_acquired_again(postgres_url: str, shared: bool) -> None:
     with open_lock(postgres_url, RUN) as first, open_lock(postgres_url, RUN) as second:
         assert first.try_shared() if shared else first.try_exclusive()
         end_sessions(postgres_url)

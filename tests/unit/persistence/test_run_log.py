@@ -90,7 +90,7 @@ def test_a_run_whose_database_did_not_answer_is_reported_as_killed_and_closed_by
         ]
 
 
-def test_runs_of_other_shards_go_on_and_one_that_was_thought_dead_still_says_how_it_ended(
+def test_runs_of_other_shards_continue_and_a_presumed_dead_run_can_still_report_its_end(
     database: str,
 ) -> None:
     sessions = partial(get_db_session, database)

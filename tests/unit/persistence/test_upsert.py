@@ -134,7 +134,7 @@ def test_postgres_stores_the_same_values_as_an_ordinary_insert(
         session.rollback()
 
 
-def test_more_rows_than_a_statement_takes_are_all_written(database: str) -> None:
+def test_more_rows_than_fit_in_a_statement_are_all_written(database: str) -> None:
     rows = [
         {"symbol": "SPY", "interval": "1d", "timestamp": MONDAY + timedelta(days=number)}
         | dict.fromkeys(("open", "high", "low", "close", "volume"), 1.5)

@@ -91,7 +91,7 @@ def test_too_wide_bands_are_narrowed() -> None:
     assert found.factors[-1, EIGHTY] == pytest.approx(0.5, rel=0.2)
 
 
-def test_it_follows_a_market_that_doubles_its_volatility_within_forty_sessions() -> None:
+def test_bands_adapt_to_doubled_volatility_within_forty_sessions() -> None:
     truth = np.repeat([1.0, 2.0], 200)
     targets, quantiles, actual = simulated(width=1.0, truth=truth, tickers=10)
     found = track(targets, scores(quantiles, actual))
@@ -131,7 +131,7 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("sessions", "tickers"), [(MIN_SESSIONS - 1, 50), (MIN_FORECASTS // 2 - 1, 2)]
 )
-def test_too_little_record_gives_no_factors(sessions: int, tickers: int) -> None:
+def test_too_short_a_record_gives_no_factors(sessions: int, tickers: int) -> None:
     targets, quantiles, actual = simulated(0.5, np.ones(sessions), tickers)
     assert track(targets, scores(quantiles, actual)) is None
 

@@ -126,7 +126,7 @@ def test_a_hopeless_model_in_place_of_kronos_does_no_harm() -> None:
     assert skill(panel, EWMA) >= 0
 
 
-def test_an_expert_that_knows_half_of_the_coming_volatility_is_followed() -> None:
+def test_an_expert_with_half_of_the_future_volatility_gets_weight() -> None:
     panel = WAVES.panel(knowing_half)
     assert skill(panel, RANDOM) >= 0.035
     assert replay(panel, untaught(len(EXPERTS))).newest.weights.argmax() == 0
@@ -141,7 +141,7 @@ def test_the_first_sixty_sessions_are_no_worse_than_a_random_walk(
 
 
 @pytest.mark.parametrize("model", [plain, hopeless])
-def test_after_a_sudden_change_of_volatility_it_keeps_up_with_the_ewma_walk(
+def test_after_a_sudden_change_of_volatility_the_combination_matches_the_ewma_walk(
     model: Callable[[Floats, Floats], tuple[Floats, Floats]],
 ) -> None:
     change = len(DAYS) - 100

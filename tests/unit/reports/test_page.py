@@ -208,7 +208,7 @@ def test_constant_closes_give_no_figure_and_no_error(
     assert "skill" not in found.data
 
 
-def test_without_candles_the_forecast_stands_alone_and_says_so(sqlite_url: str) -> None:
+def test_without_candles_the_forecast_is_shown_alone_with_a_note(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=3).store(sqlite_url, candles=False)
     found = shown(sqlite_url)
     assert "no candles: the database has none" in found.said["quiet"]

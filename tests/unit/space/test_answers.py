@@ -195,7 +195,7 @@ def test_a_high_below_the_close_by_rounding_is_corrected() -> None:
     assert forecast.bars[1].high == 101.0
 
 
-def test_times_that_the_space_infers_come_after_the_history_and_each_other() -> None:
+def test_times_inferred_by_the_space_follow_the_history_in_order() -> None:
     request = request_of(interval="1h")
     for dates, fine in [
         (("2024-02-27T00:00:00", "2024-02-28T00:00:00Z"), True),

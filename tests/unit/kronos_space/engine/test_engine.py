@@ -240,7 +240,7 @@ def test_overflow_in_the_model_is_an_error_instead_of_a_forecast(
             engine.generate([a_prompt(sampling=sampling)])
 
 
-def test_the_same_seed_draws_the_same_paths_and_another_seed_others(engine: Engine) -> None:
+def test_the_same_seed_draws_the_same_paths_and_another_seed_different_ones(engine: Engine) -> None:
     prompt = a_prompt(sampling=SamplingParams(samples=16))
     other_seed = replace(prompt, seed=2)
 

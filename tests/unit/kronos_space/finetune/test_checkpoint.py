@@ -57,7 +57,7 @@ def test_the_name_tells_the_job_which_days_the_model_has_seen() -> None:
     )
 
 
-def test_a_model_whose_name_only_looks_like_that_is_unknown() -> None:
+def test_a_model_with_a_similar_name_is_unknown() -> None:
     assert in_training("my+model", "SPY", datetime(2025, 6, 30)) == "unknown"
 
 

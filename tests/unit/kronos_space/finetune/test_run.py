@@ -70,7 +70,7 @@ def poison(folder: Path, after: date) -> None:
         frame.to_csv(path)
 
 
-def test_the_same_command_gives_the_same_weights_whatever_happens_after_until(
+def test_the_same_command_gives_the_same_weights_for_any_prices_after_until(
     job: run.Job, tmp_path: Path
 ) -> None:
     tuned(job)

@@ -81,7 +81,7 @@ def test_the_average_of_the_newest_steps_is_validated_and_not_a_single_noisy_ste
     assert found["average"] < found["step"]
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_different_ones() -> None:
     found = []
     for seed in (5, 5, 6):
         model = fresh()

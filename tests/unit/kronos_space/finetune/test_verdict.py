@@ -34,7 +34,7 @@ def judged(
 
 
 @pytest.mark.parametrize(("sessions", "stride"), [(30, 1), (99, 1), (120, 2), (250, 5), (999, 5)])
-def test_a_short_span_is_judged_by_overlapping_windows_so_that_there_is_an_interval(
+def test_a_short_span_is_evaluated_with_overlapping_windows_to_get_an_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sessions: int, stride: int
 ) -> None:
     said, configs = judged(tmp_path, monkeypatch, sessions)
@@ -54,7 +54,7 @@ def test_there_is_no_verdict_without_the_forecasts(
         judged(tmp_path, monkeypatch, 100, error="queue full", **missing)
 
 
-def test_windows_that_every_space_refuses_are_left_out(
+def test_windows_refused_by_every_space_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said, _ = judged(tmp_path, monkeypatch, 100, error="too short", missing=1, refused=True)

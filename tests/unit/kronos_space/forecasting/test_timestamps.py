@@ -44,7 +44,7 @@ def test_the_common_spellings_of_iso_8601_are_understood(text: str) -> None:
     assert datetime.fromisoformat(parsed) == datetime.fromisoformat(text)
 
 
-def test_after_friday_comes_monday_for_a_stock_and_saturday_for_a_coin() -> None:
+def test_the_day_after_friday_is_monday_for_a_stock_and_saturday_for_crypto() -> None:
     stock = sessions(40, ["00:00"])
     assert stock[-1].weekday() == 4
     assert following(stock, 2) == ["2026-04-27T00:00:00", "2026-04-28T00:00:00"]
@@ -127,7 +127,7 @@ def test_weekly_bars_return_to_their_weekday_after_a_holiday() -> None:
     ("roll", "ahead"),
     [("backward", ["2023-04-28", "2023-05-31"]), ("forward", ["2023-05-01", "2023-06-01"])],
 )
-def test_bars_on_the_first_or_last_working_day_of_months_stay_there(
+def test_bars_on_the_first_or_last_working_day_of_a_month_keep_that_rule(
     roll: Literal["backward", "forward"], ahead: list[str]
 ) -> None:
     months = np.arange("2020-01", "2023-05", dtype="datetime64[M]")

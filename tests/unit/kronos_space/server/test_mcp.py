@@ -32,7 +32,7 @@ def error_of(answer: Any) -> str:
     return said
 
 
-def test_the_bounds_of_the_service_are_reported_in_words(
+def test_the_limits_of_the_service_are_reported_in_text(
     nano_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = create_app(Settings(max_work=60), checkpoint=nano_checkpoint)
