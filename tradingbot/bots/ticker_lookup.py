@@ -125,6 +125,8 @@ class TickerLookup:
                 return None
             except DataError:
                 return max([*basis.closes, basis.as_of])
+        if frame.attrs.get("actions", True) is None:  # cached bars: the source did not answer
+            return None
         last: datetime = frame.index[-1].to_pydatetime()
         return last
 

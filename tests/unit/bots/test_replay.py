@@ -2,6 +2,7 @@
 
 import logging
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,11 +15,11 @@ from sqlalchemy import select
 
 from tests.support.market import ScriptedBot
 from tradingbot.data.service import DataService
-from tradingbot.errors import DataError, UnknownSymbol
+from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions, opens_of, session_close
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import BotRow, Trade
-from tradingbot.settings import Settings
+from tradingbot.settings import Settings, Timeouts
 from tradingbot.settings.commission import Commission
 
 START = datetime(2024, 1, 2)
@@ -29,7 +30,8 @@ SESSIONS = {
     symbol: [day for day in next_sessions(symbol, START, 200) if day < START + timedelta(SPAN)]
     for symbol in TICKERS
 }
-SEEDS = {"open": range(9), "close": range(6)}  # 250 seeds each found nothing more
+SEEDS = {"open": range(7), "close": range(5)}  # 250 seeds each found nothing more
+IMPATIENT = Timeouts(data_backoff=0.001)
 RATIOS = (10.0, 2.0, 1.5, 1.1, 1.043, 1 / 4, 1 / 25)
 
 
@@ -76,6 +78,7 @@ class World:
 
     def __init__(self, shares: dict[str, Share]) -> None:
         self.shares, self.today = shares, START
+        self.down: set[str] = set()  # tickers that it does not answer for
 
     def symbols(self) -> list[str]:
         return []
@@ -84,6 +87,8 @@ class World:
         return self.today + timedelta(days=1, hours=1)
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        if symbol in self.down:
+            raise DataUnavailable("out of reach", symbol=symbol)
         share, first = self.shares[symbol], datetime(start.year, start.month, start.day)
         rows = {
             day: (first_price / later, close / later)
@@ -106,11 +111,14 @@ class World:
 
 def simulated_bot(seed: int, url: str, fill: str) -> tuple[World, dict[str, float], list[Trade]]:
     """Run a bot with random decisions on days far apart."""
-    random = np.random.default_rng(seed)
+    random, outages = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     world = World({symbol: a_share(random, symbol) for symbol in TICKERS})
     name = f"bot {seed} {fill}"
-    for day in sorted(random.choice(np.arange(15, SPAN), 5, replace=False).tolist()):
+    days = sorted(random.choice(np.arange(15, SPAN), 7, replace=False).tolist())
+    for day in days:
         world.today = START + timedelta(days=day)
+        share = outages.choice([0.0, 0.0, 0.3, 1.0]) if day != days[-1] else 0.0
+        world.down = {symbol for symbol in TICKERS if outages.random() < share}
         answers = {symbol: int(random.integers(-1, 2)) for symbol in TICKERS}
         bot = ScriptedBot(
             name,
@@ -118,7 +126,7 @@ def simulated_bot(seed: int, url: str, fill: str) -> tuple[World, dict[str, floa
             period=str(random.choice(["10d", "6mo"])),
             fill=fill,
             answers=answers,
-            data=DataService(world, min_bars=1, max_jump=100),
+            data=DataService(world, min_bars=1, max_jump=100, timeouts=IMPATIENT),
             sessions=partial(get_db_session, url),
             settings=Settings(slippage_bps=10, commission=Commission(1.0, 0.005, 2.0)),
         )
@@ -201,3 +209,27 @@ def test_portfolios_follow_from_their_trades_and_market_events(
                 apart = abs(replayed.get(symbol, 0.0) - portfolio.get(symbol, 0.0)) * price
                 assert apart < 0.005, (seed, symbol, replayed, portfolio)
     assert noted == {None, "split", "dividend", "delisted"}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_source_that_is_out_of_reach_delists_nothing(sqlite_url: str, cached: bool) -> None:
+    sessions = partial(get_db_session, sqlite_url)
+    days = SESSIONS["AAPL"]
+    world = World({"AAPL": Share(days, [100.0] * len(days), [100.0] * len(days))})
+
+    def a_round(today: datetime) -> dict[str, float]:
+        world.today = today
+        data = DataService(
+            world, min_bars=1, timeouts=IMPATIENT, sessions=sessions if cached else None
+        )
+        bot = ScriptedBot("b", tickers=["AAPL"], fill="close", answers={"AAPL": 1}, data=data,
+                   sessions=sessions, settings=Settings())  # fmt: skip
+        with suppress(DataError):
+            bot.run()
+        with sessions() as session:
+            return dict(session.get_one(BotRow, "b").portfolio)
+
+    bought = a_round(days[40])
+    assert bought["AAPL"] > 90
+    world.down = {"AAPL"}
+    assert a_round(days[70]) == bought
