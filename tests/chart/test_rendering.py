@@ -265,8 +265,8 @@ def test_pods_start_without_secrets_other_than_the_charts() -> None:
         for pod in pods(rendered(ci=ci)).values():
             for variable in pod["containers"][0]["env"]:
                 if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
-                    own = reference["name"] in ("tradingbots-postgres", "advisor")
-                    assert reference.get("optional", False) is not own
+                    own_secret = reference["name"] in ("tradingbots-postgres", "advisor")
+                    assert reference.get("optional", False) is not own_secret
 
 
 def test_the_database_comes_from_the_secret_unless_the_values_set_it() -> None:
@@ -736,8 +736,8 @@ def test_the_bots_role_owns_its_database_and_is_no_superuser(
     path = f"{package}/pginstall/bin{os.pathsep}{os.environ['PATH']}"
     subprocess.run(["bash", "-ec", script], env={**os.environ, **server, "PATH": path}, check=True)
     try:
-        own = address.set(username="kronos", password=server["KRONOS_PASSWORD"])
-        url = own.render_as_string(hide_password=False)
+        kronos_address = address.set(username="kronos", password=server["KRONOS_PASSWORD"])
+        url = kronos_address.render_as_string(hide_password=False)
         init_db(url)
         with get_db_session(url) as session:
             found = session.execute(text(

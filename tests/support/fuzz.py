@@ -127,7 +127,9 @@ def fuzz(
 def _cases(operation: Any, path: str, kind: str) -> st.SearchStrategy[schemathesis.Case]:
     if kind == MARKET:
         body = market() if path == "/predict" else st.lists(market(), min_size=1, max_size=3)
-        envelope = (lambda one: one) if path == "/predict" else (lambda all_: {"requests": all_})
+        envelope = (
+            (lambda single: single) if path == "/predict" else (lambda all_: {"requests": all_})
+        )
         return body.map(
             lambda made: operation.Case(body=envelope(made), media_type="application/json")
         )

@@ -52,13 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if code == "24/5":
             continue
         try:
-            one = count_right(f"ALL{number}", code, cuts=options.cuts)
+            counts = count_right(f"ALL{number}", code, cuts=options.cuts)
         except (ValueError, NotImplementedError) as error:
             # some calendars fail with newer versions of pandas
             print(f"{code:8} cannot be made: {str(error)[:60]} …", flush=True)
             continue
-        good, total = good + one[0], total + one[1]
-        print(f"{code:8} {100 * one[0] / one[1]:6.2f} %", flush=True)
+        good, total = good + counts[0], total + counts[1]
+        print(f"{code:8} {100 * counts[0] / counts[1]:6.2f} %", flush=True)
     print(f"all      {100 * good / total:6.3f} % of {total}")
 
 

@@ -147,9 +147,9 @@ def test_events_of_many_tickers_are_columns_too(kind: Any, space_url: str) -> No
     assert frame["touch +2%"].between(0, 1).all()
     nixtla = client.forecast_frame(long, 2, nixtla=True, **options)
     assert [*nixtla.columns[-2:]] == ["touch +2%", "range above 3%"]
-    [(_, one), (_, other)] = client.forecast_many(["AAPL", "IBM"], 2, **options)
-    assert one.paths.shape == other.paths.shape == (4, 2, 5)
-    assert [chance.event for chance in one.events] == ["touch +2%", "range above 3%"]
+    [(_, single), (_, other)] = client.forecast_many(["AAPL", "IBM"], 2, **options)
+    assert single.paths.shape == other.paths.shape == (4, 2, 5)
+    assert [chance.event for chance in single.events] == ["touch +2%", "range above 3%"]
 
 
 @BOTH
@@ -164,11 +164,11 @@ def test_an_invalid_event_is_named_in_the_error(kind: Any, space_url: str) -> No
 
 
 def test_both_clients_give_the_same_forecast(space_url: str) -> None:
-    one = KronosClient(space_url, data=SAMPLE).forecast("IBM", 3)
+    single = KronosClient(space_url, data=SAMPLE).forecast("IBM", 3)
     other = BlockingClient(space_url, data=SAMPLE).forecast("IBM", 3)
-    pd.testing.assert_frame_equal(one, other)
-    assert one.attrs == other.attrs
-    assert one.paths is None
+    pd.testing.assert_frame_equal(single, other)
+    assert single.attrs == other.attrs
+    assert single.paths is None
 
 
 @BOTH

@@ -372,13 +372,13 @@ def test_any_exception_of_a_tool_becomes_an_error_for_the_model(
         async def _arun(self) -> str:
             raise error
 
-    one = {
+    schema = {
         "function": tool("raises")(raises),
         "coroutine": StructuredTool.from_function(coroutine=awaited, name="raises"),
         "class": Raises(),
     }[way]
     model = Scripted(answers=[wants(("raises", {}), ("double", {"number": 2})), AIMessage("ok")])
-    assert asking(model, one, double) == "ok"
+    assert asking(model, schema, double) == "ok"
     (status, said), good = results(model)
     assert (status, good) == ("error", ("success", "4"))
     assert said.startswith("Error: ")

@@ -223,13 +223,13 @@ def test_impossible_histories_are_refused() -> None:
         two.backtest(bars)
     with pytest.raises(DataError, match="Y: the backtest was given no history of it"):
         two.backtest({"X": bars})
-    one = ScriptedBot("b", "X", answers={})
+    single = ScriptedBot("b", "X", answers={})
     with pytest.raises(DataError, match="two bars at least"):
-        one.backtest(bars.iloc[:1])
+        single.backtest(bars.iloc[:1])
     with pytest.raises(DataError, match="not one column close"):
-        one.backtest(bars.drop(columns="close"))
+        single.backtest(bars.drop(columns="close"))
     with pytest.raises(DataError, match="expected a DataFrame"):
-        one.backtest({"X": [1, 2]})  # type: ignore[dict-item]
+        single.backtest({"X": [1, 2]})  # type: ignore[dict-item]
 
 
 def test_a_bar_with_a_price_of_0_is_dropped(

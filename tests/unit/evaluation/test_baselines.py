@@ -68,15 +68,15 @@ def test_the_ewma_walk_widens_with_volatility_immediately_and_has_no_drift() -> 
     def width(quantiles: np.ndarray) -> float:
         return float(np.log(quantiles[0, -1] / quantiles[0, 0]))
 
-    one = np.array([1])
-    assert width(ewma_walk_quantiles(past, after, one)) > 2.5 * width(
-        ewma_walk_quantiles(past, before, one)
+    one_step = np.array([1])
+    assert width(ewma_walk_quantiles(past, after, one_step)) > 2.5 * width(
+        ewma_walk_quantiles(past, before, one_step)
     )
-    assert width(random_walk_quantiles(past, after, one)) < 2.5 * width(
-        random_walk_quantiles(past, before, one)
+    assert width(random_walk_quantiles(past, after, one_step)) < 2.5 * width(
+        random_walk_quantiles(past, before, one_step)
     )
     rising = candles(np.resize([0.01, 0.02, 0.03], 300))
-    [found] = ewma_walk_quantiles(rising, origins(rising, 300), one)
+    [found] = ewma_walk_quantiles(rising, origins(rising, 300), one_step)
     assert found[0] < 1 < found[-1]
 
 

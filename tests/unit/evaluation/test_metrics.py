@@ -257,9 +257,9 @@ def test_constant_differences_are_no_evidence_even_if_rounding_varies_them(
 
 
 def test_a_model_equal_to_the_random_walk_is_not_significantly_different() -> None:
-    one = record([1.01, 0.99] * 20, past=walk(300))
-    quantiles = random_walk_quantiles(one.past, one.as_of, one.step)
-    same = ForecastOutcomes(**{**one.__dict__, "quantiles": quantiles * (1 + 1e-15)})
+    single = record([1.01, 0.99] * 20, past=walk(300))
+    quantiles = random_walk_quantiles(single.past, single.as_of, single.step)
+    same = ForecastOutcomes(**{**single.__dict__, "quantiles": quantiles * (1 + 1e-15)})
     found = compute_metrics([same])
     assert (found.dm_statistic, found.dm_p_value) == (None, None)
     assert (found.skill_low, found.skill_high) == (None, None)
@@ -267,9 +267,11 @@ def test_a_model_equal_to_the_random_walk_is_not_significantly_different() -> No
 
 def test_diebold_mariano_averages_the_tickers_of_a_session() -> None:
     outcomes = [1.01, 0.99, 1.02, 0.98] * 10
-    one = record(outcomes, past=walk(300))
-    twice = [one, record(outcomes, past=walk(300), symbol="QQQ")]
-    assert compute_metrics(twice).dm_statistic == pytest.approx(compute_metrics([one]).dm_statistic)
+    single = record(outcomes, past=walk(300))
+    twice = [single, record(outcomes, past=walk(300), symbol="QQQ")]
+    assert compute_metrics(twice).dm_statistic == pytest.approx(
+        compute_metrics([single]).dm_statistic
+    )
     assert compute_metrics(twice).n == 80
 
 

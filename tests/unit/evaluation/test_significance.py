@@ -162,8 +162,11 @@ def test_a_skilled_model_is_recognised_and_a_short_record_is_inconclusive() -> N
 
 
 def test_only_the_whole_record_has_the_anytime_valid_interval() -> None:
-    one = forecasts(stride=1, windows=100)
-    whole, newest = compute_metrics([one]), compute_metrics([one], last_sessions=60)
+    every_session = forecasts(stride=1, windows=100)
+    whole, newest = (
+        compute_metrics([every_session]),
+        compute_metrics([every_session], last_sessions=60),
+    )
     assert whole.skill_low is not None
     assert whole.skill_low < (whole.crps_skill or 0) < (whole.skill_high or 0)
     assert (newest.skill_low, newest.skill_high) == (None, None)

@@ -67,8 +67,14 @@ def test_hostile_answers_raise_only_one_line_errors(server: HostileServer) -> No
     for _ in range(40):
         attack = attack_of_a_hub(rng, server.url, slow=False)
         server.answer = attack.answer
-        one = space(server)
-        for ask in (one.stage, one.info, one.variables, one.secrets, one.check_token):
+        hub_space = space(server)
+        for ask in (
+            hub_space.stage,
+            hub_space.info,
+            hub_space.variables,
+            hub_space.secrets,
+            hub_space.check_token,
+        ):
             assert said_by(ask) in (None, "fine"), attack.name
 
 

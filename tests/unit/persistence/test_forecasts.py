@@ -560,7 +560,7 @@ class TestChallengers:
             again = newest_forecasts(session)
             session.rollback()
         assert {(item.model, item.interval, item.symbol): item.as_of for item in found} == expected
-        assert again == found == sorted(found, key=lambda one: (one.model, one.symbol))
+        assert again == found == sorted(found, key=lambda item: (item.model, item.symbol))
 
     def test_are_never_the_newest_if_damaged(self, database: str) -> None:
         for day in (MONDAY, TUESDAY):

@@ -77,8 +77,8 @@ EQUITIES = ["AAPL", "IBM", "KO", "MSFT"]
 
 
 def fitted(*parts: ForecastOutcomes) -> Fit:
-    [one] = fit(parts)
-    return one
+    [fits] = fit(parts)
+    return fits
 
 
 def forecast(symbol: str = "AAPL", steps: int = 2, **changes: Any) -> Forecast:
@@ -116,12 +116,12 @@ def test_the_asset_class_follows_from_the_ticker(symbol: str, kind: str) -> None
 
 
 def test_bands_of_half_the_right_width_get_a_factor_of_two() -> None:
-    one = fitted(*map(record, EQUITIES))
-    assert one.calibration.key == ("mini", "r1", "1d")
-    factors = one.calibration.pools["equity", 1]
+    fits = fitted(*map(record, EQUITIES))
+    assert fits.calibration.key == ("mini", "r1", "1d")
+    factors = fits.calibration.pools["equity", 1]
     assert factors.values[EIGHTY] == pytest.approx(2.0, rel=0.2)
     assert (factors.n, factors.until) == (240, datetime(2022, 3, 31))
-    first = one.outcomes[0]
+    first = fits.outcomes[0]
     assert (first.asset_class, first.step, first.n, first.n_since) == ("equity", 1, 240, 116)
     assert first.raw_coverage < 0.55
     # 116 outcomes: a standard error of 4 points
@@ -146,12 +146,12 @@ def test_a_class_with_enough_record_gets_separate_factors() -> None:
 
 
 def test_after_twenty_nights_the_bands_are_still_raw() -> None:
-    one = fitted(*(record(symbol, sessions=20) for symbol in EQUITIES))
-    assert one.calibration.pools == {}
-    assert {(outcome.pool, outcome.factor, outcome.coverage) for outcome in one.outcomes} == {
+    fits = fitted(*(record(symbol, sessions=20) for symbol in EQUITIES))
+    assert fits.calibration.pools == {}
+    assert {(outcome.pool, outcome.factor, outcome.coverage) for outcome in fits.outcomes} == {
         (None, None, None)
     }
-    assert one.calibration.apply(forecast()) == forecast()
+    assert fits.calibration.apply(forecast()) == forecast()
 
 
 def test_a_new_revision_of_the_model_begins_with_an_empty_record() -> None:

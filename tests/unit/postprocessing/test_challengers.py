@@ -158,8 +158,8 @@ def test_removing_a_challenger_keeps_the_proportions_of_other_weights() -> None:
 
 def test_the_order_in_which_challengers_are_listed_changes_nothing() -> None:
     one, panel = learnt({"hopeless": hopeless, "better": knowing_half})
-    other, turned = learnt({"better": knowing_half, "hopeless": hopeless})
-    assert one.combine(panel) == pytest.approx(other.combine(turned), nan_ok=True)
+    other, reversed_order = learnt({"better": knowing_half, "hopeless": hopeless})
+    assert one.combine(panel) == pytest.approx(other.combine(reversed_order), nan_ok=True)
 
 
 # in the ledger ----------------------------------------------------------------------------

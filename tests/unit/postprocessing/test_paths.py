@@ -25,13 +25,13 @@ def of_paths(moves: Floats, *, factor: float, shift: float) -> Forecast:
     paths = np.stack([closes * 0.99, closes * 1.02, closes * 0.98, closes, closes * 10], axis=2)
     bars = []
     for step in range(moves.shape[1]):
-        own = np.quantile(moves[:, step], QUANTILE_LEVELS)
-        served = own[9] + shift + factor * (own - own[9])
+        raw_quantiles = np.quantile(moves[:, step], QUANTILE_LEVELS)
+        served = raw_quantiles[9] + shift + factor * (raw_quantiles - raw_quantiles[9])
         raw = ForecastBar(
             step=step + 1,
             target_date=datetime(2024, 1, 8 + step),
             open=LAST, high=LAST, low=LAST, close=LAST, volume=0.0,
-            close_quantiles=dict(zip(QUANTILE_LEVELS, LAST * np.exp(own), strict=True)),
+            close_quantiles=dict(zip(QUANTILE_LEVELS, LAST * np.exp(raw_quantiles), strict=True)),
             prob_up=0.5,
         )  # fmt: skip
         prices = LAST * np.exp(served)

@@ -109,8 +109,8 @@ def test_a_proxy_from_the_environment_is_used_and_netrc_is_ignored(
     monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.setenv("NO_PROXY", "")
     server.answer = lambda: iter([http(GOOD)])
-    with requests.Session() as own:
-        for http_session in (None, own):
+    with requests.Session() as session:
+        for http_session in (None, session):
             with SpaceClient(
                 SpaceAddress("http://space.example", api_key="a-key", timeouts=QUICK),
                 http=http_session,

@@ -32,10 +32,10 @@ def test_each_path_sees_the_context_and_its_own_bars(
     cache = KVCache(k, v, Room(paths, steps), torch.float32)
     for turn in range(2):  # the second run reuses the buffers of the first
         some = paths - turn if paths > 1 else 1
-        own = torch.randn(3, SERIES, some, steps, HEADS, DIM, generator=random)
+        own_bars = torch.randn(3, SERIES, some, steps, HEADS, DIM, generator=random)
         cache.reserve(Room(some, steps))
         for at in range(0, steps, new):
-            q, own_k, own_v = own[:, :, :, at : at + new]
+            q, own_k, own_v = own_bars[:, :, :, at : at + new]
             cache.append(own_k, own_v)
 
             mixed = cache.attend(q)
@@ -44,7 +44,7 @@ def test_each_path_sees_the_context_and_its_own_bars(
                 for path in range(some):
                     keys, values = (
                         torch.cat([shared[s], its[s, path, : at + new]])
-                        for shared, its in ((k, own[1]), (v, own[2]))
+                        for shared, its in ((k, own_bars[1]), (v, own_bars[2]))
                     )
                     expected = of_one(q[s, path], keys, values)
                     torch.testing.assert_close(mixed[s, path], expected, atol=1e-5, rtol=1e-5)

@@ -281,9 +281,9 @@ def test_callers_are_served_in_turn_the_smallest_request_first(
         first = await occupied(worker, gate)
         many = worker.submit([prompt(n) for n in range(10, 16)])
         some = worker.submit([prompt(n) for n in range(20, 23)])
-        one = worker.submit([prompt(30)])
+        running = worker.submit([prompt(30)])
         gate.open.set()
-        await asyncio.gather(first, many, some, one)
+        await asyncio.gather(first, many, some, running)
 
     asyncio.run(scenario())
     worker.close()

@@ -47,19 +47,19 @@ def trained(model: Kronos, recipe: Recipe, progress: Progress, steps: int | None
 
 
 def test_the_loss_equals_that_of_forecasting_bar_by_bar() -> None:
-    one = VALIDATION.at(torch.tensor([1]))
+    window = VALIDATION.at(torch.tensor([1]))
     losses = []
     with torch.inference_mode():
-        for bar in range(int(one.lead), BARS):  # the same tokens that `model.s2_logits` predicts
-            hidden = MODEL.hidden(one.s1[:, :bar], one.s2[:, :bar], one.stamps[:, :bar])
+        for bar in range(int(window.lead), BARS):  # the same tokens that `model.s2_logits` predicts
+            hidden = MODEL.hidden(window.s1[:, :bar], window.s2[:, :bar], window.stamps[:, :bar])
             coarse = MODEL.s1_logits(hidden[:, -1])
-            fine = MODEL.s2_logits(hidden, one.s1[:, bar])
+            fine = MODEL.s2_logits(hidden, window.s1[:, bar])
             losses += [
-                F.cross_entropy(coarse, one.s1[:, bar]),
-                F.cross_entropy(fine, one.s2[:, bar]),
+                F.cross_entropy(coarse, window.s1[:, bar]),
+                F.cross_entropy(fine, window.s2[:, bar]),
             ]
         expected = torch.stack(losses).mean()
-        torch.testing.assert_close(loss_of(MODEL, one), expected)
+        torch.testing.assert_close(loss_of(MODEL, window), expected)
 
 
 def test_training_lowers_the_loss_on_unseen_bars() -> None:
@@ -97,10 +97,10 @@ def test_a_stopped_training_continues_to_the_same_weights() -> None:
     trained(fresh(), RECIPE, stopped, steps=2 * RECIPE.every)
     resumed = fresh()
     trained(resumed, RECIPE, copy.deepcopy(stopped))
-    for (name, one), other in zip(
+    for (name, window), other in zip(
         whole.state_dict().items(), resumed.state_dict().values(), strict=True
     ):
-        assert torch.equal(one, other), name
+        assert torch.equal(window, other), name
 
 
 def test_training_ends_when_validation_stops_improving() -> None:

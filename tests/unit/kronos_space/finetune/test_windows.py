@@ -35,9 +35,9 @@ def poisoned_after(series: Series, day: np.datetime64) -> Series:
     return replace(series, values=values)
 
 
-def same(these: Windows, those: Windows) -> bool:
+def same(first: Windows, second: Windows) -> bool:
     return all(torch.equal(one, other) for one, other in zip(
-        vars(these).values(), vars(those).values(), strict=True))  # fmt: skip
+        vars(first).values(), vars(second).values(), strict=True))  # fmt: skip
 
 
 def test_later_prices_do_not_change_training_windows() -> None:
@@ -81,11 +81,11 @@ def test_a_leading_part_is_half_a_window_or_more_and_leaves_bars_to_forecast() -
 
 
 def test_stamps_reveal_the_weekday_of_a_training_bar_but_not_its_session() -> None:
-    one = replace(SERIES[0], days=SERIES[0].days[:BARS], values=SERIES[0].values[:BARS])
-    until = replace(SPANS, train_until=one.days[-1])  # all windows contain the same bars
-    windows = training_windows([one], until, BARS, 20, np.random.default_rng(3), TOKENIZER)
+    short_series = replace(SERIES[0], days=SERIES[0].days[:BARS], values=SERIES[0].values[:BARS])
+    until = replace(SPANS, train_until=short_series.days[-1])  # all windows contain the same bars
+    windows = training_windows([short_series], until, BARS, 20, np.random.default_rng(3), TOKENIZER)
     stamps = windows.stamps[..., 2:]  # weekday, day, month
-    real = torch.from_numpy(time_features(one.days.astype("datetime64[us]")))[:, 2:]
+    real = torch.from_numpy(time_features(short_series.days.astype("datetime64[us]")))[:, 2:]
     assert torch.equal(stamps[..., 0], real[:, 0].expand(20, BARS))
     assert len({tuple(first.tolist()) for first in stamps[:, 0]}) > 10
 
