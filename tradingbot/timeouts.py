@@ -45,7 +45,9 @@ class Timeouts:
 
     # The database
     database_connect: int = 10  # whole seconds, because of libpq
-    database_lock: int = 60  # for another process that writes (SQLite) or upgrades
+    database_lock: int = 60  # for another process that upgrades the schema (Postgres)
+    # for another process that writes to the file (SQLite); signals are handled after it
+    database_file_lock: float = 10.0
     database_greeting: float = 10.0  # for a response while connecting
     database_answer: float = 90.0  # upper limit of a statement, including its wait for a lock
     database_answer_after_signal: float = 3.0

@@ -24,6 +24,7 @@ HURRIED = Timeouts(
     hub_pause_after_signal=3.0,
     database_connect=2,
     database_lock=5,
+    database_file_lock=5.0,
     database_greeting=2.0,
     database_answer=10.0,
     database_answer_after_signal=0.5,

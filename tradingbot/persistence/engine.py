@@ -14,6 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def _create_engine(address: URL) -> Engine:
     check_options(address)
     if backend == "sqlite":
         check_regular(address)
-        options["connect_args"] = {"timeout": timeouts.database_lock}
+        options["connect_args"] = {"timeout": timeouts.database_file_lock}
         if in_memory(address):  # otherwise every thread would get its own database
             options["poolclass"] = StaticPool
             options["connect_args"]["check_same_thread"] = False
@@ -239,7 +240,7 @@ def _create_engine(address: URL) -> Engine:
         message, *_ = without_password(address, str(error)).splitlines()
         raise ConfigError(f"database {redact(address)}: {message}") from error
     if backend == "sqlite":
-        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "connect", partial(_set_up_sqlite, timeouts.database_file_lock))
     return engine
 
 
@@ -267,13 +268,15 @@ def _read_only_engine(url: str) -> Engine:
     )
 
 
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
+def _set_up_sqlite(patience: float, connection: Any, _record: Any) -> None:
     connection.text_factory = TEXT
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA synchronous = NORMAL")
     # with WAL, readers do not wait for the writer; optional, because another process may be
-    # switching modes, or the file may be read-only
+    # switching modes or hold the file, or the file may be read-only
+    cursor.execute("PRAGMA busy_timeout = 0")
     with suppress(sqlite3.OperationalError):
         cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute(f"PRAGMA busy_timeout = {round(1000 * patience)}")
     cursor.close()

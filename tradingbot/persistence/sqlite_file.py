@@ -10,6 +10,7 @@ from sqlalchemy import URL
 
 from tradingbot.errors import ConfigError
 from tradingbot.persistence.url import is_there, redact
+from tradingbot.settings import default_timeouts
 
 # invalid bytes of a text are replaced, so that the other rows can be read
 TEXT = partial(str, encoding="utf-8", errors="replace")
@@ -48,15 +49,16 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.OperationalError: The file cannot be opened.
     """
+    patience = default_timeouts().database_file_lock
     modes = ["mode=ro", "mode=ro&immutable=1"] if is_read_only(path) else ["mode=rw"]
     for mode in modes:
-        connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)
+        connection = sqlite3.connect(f"{path.as_uri()}?{mode}", timeout=patience, uri=True)
         try:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("SELECT count(*) FROM sqlite_master")  # opens the other files
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             connection.close()
-            if mode == modes[-1]:
+            if mode == modes[-1] or "locked" in str(error):
                 raise
         else:
             break
