@@ -113,7 +113,7 @@ def postgres_server() -> Iterator[Postgres]:
 def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     """A new, empty database on the real server; takes a few hundredths of a second."""
     name = f"test_{next(_numbers)}"
-    postgres_server.execute(f"CREATE DATABASE {name}")
+    postgres_server.execute(f"CREATE DATABASE {name} STRATEGY FILE_COPY")  # half the CPU
     yield postgres_server.url(name)
     dispose_engines()
     postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -29,6 +29,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -343,10 +344,14 @@ def _import_bots() -> None:
         import_module(module)
     if find_spec("mcp"):
         import_module("tradingbot.ai.mcp.transports")
+    from tradingbot.data.sources.sample import SampleSource
     from tradingbot.markets.calendar_library import widest_calendar
 
     for name in ("24/5", "24/7", "XNYS"):
         widest_calendar(name)  # exchange_calendars caches them
+    sample = SampleSource()
+    for symbol in sample.symbols():  # the source caches their candles
+        sample.fetch(symbol, "1d", datetime.min, datetime.max)
     _compile_statements()
     assert "huggingface_hub" not in sys.modules, "it reads HF_ENDPOINT when it is imported"
 

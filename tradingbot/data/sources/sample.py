@@ -1,6 +1,8 @@
 """Bundled real daily candles that need no network."""
 
 from datetime import datetime
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -27,9 +29,7 @@ class SampleSource:
                 "data source sample: the package bokeh-sampledata is missing; "
                 f"{install_command('sample')}"
             ) from error
-        self._frames = {
-            ticker: _split_adjusted(getattr(stocks, ticker)) for ticker in self._TICKERS
-        }
+        self._stocks = stocks
 
     def symbols(self) -> list[str]:
         return list(self._TICKERS)
@@ -37,13 +37,13 @@ class SampleSource:
     def clock(self, horizon: int) -> datetime:
         """Return the close of the bar that `max(6, horizon)` later bars follow; these are the
         outcome."""
-        days = self._frames["AAPL"].index
+        days = _candles(self._stocks, "AAPL").index
         if horizon >= len(days):
             raise DataError(f"horizon={horizon}: the sample has {len(days)} bars in all")
         return session_close("AAPL", days[-1 - max(6, horizon)].to_pydatetime())
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
-        if symbol.upper() not in self._frames:
+        if symbol.upper() not in self._TICKERS:
             raise UnknownSymbol(
                 f"the sample has {', '.join(self._TICKERS)} only; "
                 "other tickers need the source yahoo or csv:DIR",
@@ -51,7 +51,12 @@ class SampleSource:
             )
         if interval != "1d":
             raise DataError(f"the sample has daily bars only, not {interval!r}", symbol=symbol)
-        return self._frames[symbol.upper()]
+        return _candles(self._stocks, symbol.upper())
+
+
+@cache  # all sources of a process share the frames, which nobody changes
+def _candles(stocks: ModuleType, ticker: str) -> pd.DataFrame:
+    return _split_adjusted(getattr(stocks, ticker))
 
 
 def _split_adjusted(stock: dict[str, Any]) -> pd.DataFrame:
