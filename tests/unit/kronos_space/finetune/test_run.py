@@ -42,14 +42,28 @@ class RecordingReporter(ProgressReporter):
             raise self.by
 
 
+def job_in(folder: Path) -> run.Job:
+    write_place(folder)
+    return run.Job(
+        source=f"csv:{folder / 'candles'}", symbols=(), until=date(2016, 3, 31), steps=20,
+        base=str(folder / "base"), seed=0, out=folder / "tuned",
+    )  # fmt: skip
+
+
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Job:
-    write_place(tmp_path)
     monkeypatch.setattr(run, "judge", lambda *_: in_words(GOOD, "tiny"))
-    return run.Job(
-        source=f"csv:{tmp_path / 'candles'}", symbols=(), until=date(2016, 3, 31), steps=20,
-        base=str(tmp_path / "base"), seed=0, out=tmp_path / "tuned",
-    )  # fmt: skip
+    return job_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
+    """Return the weights of the job, trained in one go."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "judge", lambda *_: in_words(GOOD, "tiny"))
+        job = job_in(tmp_path_factory.mktemp("uninterrupted"))
+        tuned(job)
+    return weights(job.out)
 
 
 def tuned(job: run.Job, reporter: RecordingReporter | None = None) -> dict[str, Any]:
@@ -91,11 +105,8 @@ def test_the_same_command_gives_the_same_weights_for_any_prices_after_until(
 
 
 def test_a_training_that_was_stopped_is_a_checkpoint_and_continues_to_the_same_weights(
-    job: run.Job, tmp_path: Path
+    job: run.Job, tmp_path: Path, uninterrupted: dict[str, list[float]]
 ) -> None:
-    whole = replace(job, out=tmp_path / "whole")
-    tuned(whole)
-
     stopped = RecordingReporter(until=10)  # that step has been saved
     with pytest.raises(Stopped):
         tuned(job, stopped)
@@ -109,8 +120,8 @@ def test_a_training_that_was_stopped_is_a_checkpoint_and_continues_to_the_same_w
     finished = tuned(job, going_on)
     assert "Resuming after step 10 of 20" in going_on.said
     assert "unfinished" not in finished
-    assert weights(job.out) == weights(whole.out)
-    assert {path.name for path in tmp_path.iterdir()} == {"base", "candles", "tuned", "whole"}
+    assert weights(job.out) == uninterrupted
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "candles", "tuned"}
 
 
 @pytest.mark.parametrize(
@@ -174,15 +185,13 @@ def test_after_a_full_disk_the_same_command_continues(
 
 @pytest.mark.parametrize("step", [0, 5, 20])
 def test_a_killed_training_continues_to_the_same_weights(
-    job: run.Job, tmp_path: Path, step: int
+    job: run.Job, step: int, uninterrupted: dict[str, list[float]]
 ) -> None:
     """At a validation, before what it found is on disk."""
     with pytest.raises(ZeroDivisionError):
         tuned(job, RecordingReporter(until=step, by=ZeroDivisionError()))
     tuned(job)
-    whole = replace(job, out=tmp_path / "whole")
-    tuned(whole)
-    assert weights(job.out) == weights(whole.out)
+    assert weights(job.out) == uninterrupted
 
 
 def test_a_stopped_training_without_its_state_does_not_overwrite_its_checkpoint(

@@ -358,7 +358,7 @@ def test_a_large_batch_answer_is_streamed(client: TestClient) -> None:
     forecaster = client.app.state.service.forecaster
     checked = read_request(request(samples=64, horizon=100, return_paths=True), Settings())
     prepared = [forecaster.prepare(checked) for _ in range(4)]
-    paths = forecaster.generate([forecast_input.prompt for forecast_input in prepared])
+    paths = forecaster.generate([prepared[0].prompt]) * 4
 
     pieces = list(batch_answer([prepared[0], {"ok": False}, *prepared[1:]], paths))
 
