@@ -47,11 +47,11 @@ test-fast: $(VENV)/.dev ## Run the fast tests, which start no process, no browse
 browser: $(VENV)/.dev
 	@$(PY) -m tests.support.browser || true
 
-# A pgbouncer for the tests of the locks, likewise. After the browser, because both may call apt-get.
+# A pgbouncer for the tests of the locks. After the browser, because both may call apt-get.
 pgbouncer: browser
 	@$(PY) -m tests.support.pgbouncer || true
 
-# A Prometheus for the tests of metrics, alerts and dashboard, likewise.
+# A Prometheus for the tests of metrics, alerts and dashboard.
 prometheus: pgbouncer
 	@$(PY) -m tests.support.prometheus || true
 

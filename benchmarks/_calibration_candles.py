@@ -1,6 +1,4 @@
-"""Candles for `calibration.py`: real ones that kronos-nano was not trained on, and a simulated
-market.
-"""
+"""Candles for `calibration.py`: unseen real ones, and a simulated market."""
 
 import tarfile
 from collections.abc import Iterator
@@ -31,8 +29,7 @@ class Candles:
 
 
 def real_candles(folder: Path | None) -> Iterator[Candles]:
-    """Yield real candles with a part that kronos-nano was not trained on, according to its model
-    card."""
+    """Yield real candles that are partly unseen in kronos-nano's training, by its model card."""
     sample = SampleSource()
     for symbol in sample.symbols():
         bars = sample.fetch(symbol, "1d", pd.Timestamp.min, pd.Timestamp.max).dropna()
@@ -79,8 +76,10 @@ def tidy(rows: pd.DataFrame, time: str) -> pd.DataFrame:
 
 
 def simulated_candles() -> Iterator[Candles]:
-    """Yield a GARCH market of TICKERS tickers with a common factor. Its returns double after CALM
-    sessions."""
+    """Yield a GARCH market of TICKERS tickers with a common factor.
+
+    Its returns double after CALM sessions.
+    """
     random = np.random.default_rng(8)
     past = 250
     n = past + CALM + STORMY

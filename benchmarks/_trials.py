@@ -50,9 +50,11 @@ SYNTHETIC: Mapping[str, Maker] = {
 
 def trial(panel: Panel, name: str, quantiles: Floats, step: int) -> tuple[Course, Panel]:
     """Return the course with a challenger of these quantiles, and the panel that includes it."""
-    beside = replace(panel, experts=np.concatenate([panel.experts, quantiles[:, None]], axis=1))
+    with_challenger = replace(
+        panel, experts=np.concatenate([panel.experts, quantiles[:, None]], axis=1)
+    )
     start = untaught(len(EXPERTS)).with_challengers([name])
-    return replay(beside, start, step=step), beside
+    return replay(with_challenger, start, step=step), with_challenger
 
 
 def sessions_until(course: Course) -> int | None:
@@ -66,8 +68,7 @@ def trial_table(
     others: Mapping[str, Sequence[Floats]],
     skill: Callable[[Sequence[Floats], str], str],
 ) -> str:
-    """Return a table with a row per challenger: synthetic ones, and `others` with quantiles per
-    step.
+    """Return a row per challenger: synthetic ones, and `others` with quantiles per step.
 
     `coming` is the realised deviation by step. `skill` compares quantiles with another forecaster.
     """

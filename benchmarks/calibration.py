@@ -83,8 +83,7 @@ class Model:
         self._forecaster = Forecaster(load_checkpoint("kronos-nano"), settings)
 
     def forecasts(self, candles: Candles, folder: Path) -> ForecastOutcomes:
-        """Return forecasts from the last bar before the unseen part and every bar of it but the
-        last."""
+        """Return forecasts from the bar before the unseen part and all its bars but the last."""
         file = folder / f"{candles.symbol}-{self._paths}-{self._top_p:g}.npz"
         if not file.exists():
             say(f"{candles.symbol}: {candles.since:%Y-%m-%d} to {candles.bars.index[-1]:%Y-%m-%d}")
@@ -165,8 +164,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The n forecasts of a ticker, or of all tickers, that were made after the first
-    calibration."""
+    """The n forecasts of one ticker or all tickers since the first calibration."""
 
     name: str
     raw: Floats  # (n, 19)
@@ -250,8 +248,7 @@ def measured(record: Sequence[ForecastOutcomes]) -> list[str]:
 
 
 def storm_table(record: Sequence[ForecastOutcomes]) -> str:
-    """Return the coverage of the 80 % band at step 1 of the simulated market, before and after the
-    volatility doubles.
+    """Return the coverage of the 80 % band before and after the simulated volatility doubles.
 
     Compares kronos-nano, which sees the last 251 candles, with bands that never change.
     """
@@ -301,8 +298,7 @@ def crps(quantiles: Floats, actual: Floats) -> float:
 
 
 def brier(part: Calibrated) -> tuple[float, float]:
-    """Return the Brier scores of P(up) from the share of paths and from the calibrated
-    quantiles."""
+    """Return the Brier scores of P(up), from the share of paths and from calibrated quantiles."""
     read = [prob_above(dict(zip(QUANTILE_LEVELS, row, strict=True)), 1.0) for row in part.wide]
     rose = part.actual > 1
     return float(((part.prob_up - rose) ** 2).mean()), float(((read - rose) ** 2).mean())

@@ -39,8 +39,7 @@ def main() -> None:
 def night(
     tickers: int, shards: int, pods: int, series: float, fetch: float, store: float
 ) -> tuple[float, float]:
-    """Return the seconds from the first fetch to the last row, and the share of them that a pod
-    computes."""
+    """Return the seconds from the first fetch to the last row, and a pod's share of them."""
     left = [len(range(shard, tickers, shards)) for shard in range(shards)]
     free = [0.0] * pods  # when each pod becomes free
     heapq.heapify(free)

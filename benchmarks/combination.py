@@ -6,7 +6,7 @@ Candles are the daily CSV files of --candles, one per ticker, or else the bundle
 kronos-nano was trained on days up to 2015-12-30, so only later days are unseen: --since is the
 first day that is forecast. From every session kronos-nano forecasts 5 bars with the job's settings.
 Its paths are anchored: multiplied by the real last close over the tokenizer's reconstruction of it.
-They are then combined with the weights of the session before. Challengers are tried beside it.
+They are then combined with the weights of the session before. Challengers are tried as additions.
 
 Prints Markdown to stdout and progress to stderr. Intervals are 95 % intervals from 2,000 resamples
 of blocks of 20 sessions.
@@ -159,8 +159,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Result:
-    """Results for one horizon. `quantiles`: forecaster -> (n, 19); rows in the same order as
-    `panel`."""
+    """Results for one horizon.
+
+    `quantiles`: forecaster -> (n, 19); rows in the same order as `panel`.
+    """
 
     symbol: np.ndarray
     panel: Panel

@@ -79,8 +79,7 @@ class PathModel(Model):
     """kronos-nano with access to its whole sample paths."""
 
     def drawn(self, symbol: str, bars: pd.DataFrame, since: datetime) -> tuple[Ticker, Floats]:
-        """Return the forecasts, and the paths, shape (n, paths, STEPS, 5), relative to the last
-        close."""
+        """Return forecasts, and paths (n, paths, STEPS, 5) relative to the last close."""
         first = max(CONTEXT // 2, int(bars.index.searchsorted(pd.Timestamp(since))))
         origins = np.arange(first, len(bars) - STEPS)
         say(f"{symbol}: {len(origins)} forecasts")
@@ -139,8 +138,10 @@ def ask(ticker: Ticker, paths: Floats, served: Floats) -> TickerEvents:
 
 
 def forecast(paths: Floats, model: Floats, served: Floats) -> Forecast:
-    """Return a forecast with these paths and a last close of 1. Quantiles (STEPS, 19) are
-    logarithms."""
+    """Return a forecast with these paths and a last close of 1.
+
+    Quantiles (STEPS, 19) are logarithms.
+    """
     bars = []
     for step in range(STEPS):
         levels = [

@@ -133,7 +133,7 @@ def fine_tuned(
     validation = validation_windows(series, spans, bars, base.tokenizer)
     progress = Progress()
     for _ in train(model, training, validation, recipe, progress):
-        if progress.step % recipe.every == 0:
+        if progress.step % recipe.validation_interval == 0:
             say(f"step {progress.step}: validation loss {progress.losses[-1][1]:.4f}")
     share, loss = best_mixture(model, untrained, progress.best, validation)
     say(f"best step {progress.best_step}, {share:.0%} of the new weights, loss {loss:.4f}")

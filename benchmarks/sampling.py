@@ -106,8 +106,7 @@ class Grid:
         )
 
     def tables(self) -> Iterator[str]:
-        """Yield tables for the sampling settings, the number of paths and the length of the
-        context."""
+        """Yield tables for the sampling settings, the number of paths and the context length."""
         contexts = [context for context in CONTEXTS if context <= self.most]
         usual = min(PLAN.context, contexts[-1])
         yield self.table(itertools.product(TEMPERATURES, TOP_PS, [usual], [50]))
@@ -220,8 +219,7 @@ def windows(model: str, symbol: str, bars: pd.DataFrame, limit: int) -> list[Win
 
 
 def fetched(source: str, symbols: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Fetch all candles of a folder, or those of the last two years with the context of the first
-    windows."""
+    """Fetch all candles of a folder, or those of the last two years and their context."""
     if source.startswith("csv:"):
         files = CsvSource(Path(source.removeprefix("csv:")))
         return {
@@ -234,8 +232,10 @@ def fetched(source: str, symbols: Sequence[str]) -> dict[str, pd.DataFrame]:
 
 
 def packaged(since: datetime = SINCE) -> dict[str, pd.DataFrame]:
-    """Return daily candles from packages. Of a share that has two files, only the later years are
-    used."""
+    """Return daily candles from packages.
+
+    Of a share that has two files, only the later years are used.
+    """
     from bokeh_sampledata import stocks
 
     folder = KEPT / "packages"

@@ -118,8 +118,10 @@ def overhead(
 
 @contextmanager
 def engine(checkpoint: str, series: Sequence[dict[str, Any]]) -> Iterator[Callable[[], float]]:
-    """Run the bare engine in its own process. Yield a function that computes one batch and returns
-    its seconds."""
+    """Run the bare engine in its own process.
+
+    Yield a function that computes one batch and returns its seconds.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.serving", "--bare", checkpoint],
         cwd=ROOT,

@@ -74,8 +74,7 @@ def in_use(worse: Floats, h: int) -> float:
 
 
 def hln(worse: Floats, h: int) -> float:
-    """Return the p-value of Harvey, Leybourne and Newbold (1997): equal weights, or Bartlett's if
-    these fail."""
+    """Return the p-value of Harvey, Leybourne and Newbold (1997); equal or Bartlett weights."""
     n, deviation = len(worse), worse - worse.mean()
     lags = [float(deviation[lag:] @ deviation[: n - lag]) / n for lag in range(h)]
     variance = lags[0] + 2 * sum(lags[1:])
@@ -87,8 +86,8 @@ def hln(worse: Floats, h: int) -> float:
 
 def excludes_none(worse: Floats, h: int) -> bool:
     """Return whether the interval excludes zero skill."""
-    yardstick = np.full(len(worse), 10.0 * math.sqrt(h))
-    found = anytime_skill_interval(yardstick + worse, yardstick, h)
+    baseline = np.full(len(worse), 10.0 * math.sqrt(h))
+    found = anytime_skill_interval(baseline + worse, baseline, h)
     return found is not None and not found[0] <= 0 <= found[1]
 
 

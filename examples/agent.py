@@ -1,8 +1,8 @@
-"""An agent that looks at Kronos' forecasts before it answers.
+"""An agent that reads Kronos' forecasts before it answers.
 
 python examples/agent.py
 
-Offline a model that is written down below plays the language model's part. For a real one set
+Offline, the class `Rehearsed` below replaces the language model. To use a real one, set
 KRONOS_AI_MODEL, and OPENROUTER_API_KEY or OPENAI_API_KEY: pip install langchain-openai.
 """
 
@@ -17,7 +17,7 @@ from tradingbot.space.local import local_space
 
 
 class Rehearsed(BaseChatModel):
-    """Asks for two forecasts at once, then reads out the answers."""
+    """Requests two forecasts at once, then returns their texts."""
 
     @property
     def _llm_type(self):
@@ -27,12 +27,12 @@ class Rehearsed(BaseChatModel):
         return self
 
     def _generate(self, messages, *args, **kwargs):
-        told = [message.content for message in messages if message.type == "tool"]
+        results = [message.content for message in messages if message.type == "tool"]
         calls = [
             {"name": "kronos_forecast", "args": {"symbol": symbol, "horizon": 3}, "id": symbol}
             for symbol in ("AAPL", "IBM")
         ]
-        answer = AIMessage("", tool_calls=calls) if not told else AIMessage("\n\n".join(told))
+        answer = AIMessage("", tool_calls=calls) if not results else AIMessage("\n\n".join(results))
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
 

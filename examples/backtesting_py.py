@@ -16,7 +16,7 @@ from tradingbot.settings import Settings
 
 class Expects(Strategy):
     def init(self):
-        pass  # an indicator would be waited for: the first forecast would be lost
+        pass  # backtesting.py would wait for an indicator, and skip the first forecast
 
     def next(self):
         expected = self.data.expected_return[-1]

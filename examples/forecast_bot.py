@@ -1,4 +1,4 @@
-"""A bot of 15 lines that runs offline: a Space on this machine, candles of 2013, paper money.
+"""A bot of 15 lines that runs offline: a Space on this machine, candles of 2013, a paper account.
 
 python examples/forecast_bot.py
 """

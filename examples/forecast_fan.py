@@ -1,4 +1,4 @@
-"""A forecast as a fan, and what then happened: a script of cells, for a notebook or as it is.
+"""A forecast as a fan chart, with the realised closes: cells for a notebook, or a script.
 
 python examples/forecast_fan.py    # writes forecast_fan.html
 """
@@ -18,7 +18,7 @@ with local_space() as url, KronosClient(url, data=data, samples=100) as client:
 if isinstance(forecast, Exception):
     raise forecast
 
-# %% What is known by now
+# %% The realised closes
 days = [bar.target_date for bar in forecast.bars]
 outcome = data.outcome(symbol, days)
 inside = sum(
@@ -28,7 +28,7 @@ inside = sum(
 print(f"{symbol} as of {forecast.as_of:%Y-%m-%d}, {forecast.model_name}:")
 print(f"{inside} of {horizon} closes lie inside their 10-90 % range")
 
-# %% The fan: darker where more of the paths end
+# %% The fan, darker where more paths end
 past = history["close"].tail(40)
 fan = go.Figure()
 fan.add_scatter(x=past.index, y=past, name="close", line={"color": "black"})
@@ -47,6 +47,6 @@ for low, high in ((0.05, 0.95), (0.1, 0.9), (0.25, 0.75)):
 fan.add_scatter(x=days, y=[outcome[day] for day in days], name="what happened", mode="markers")
 fan.update_layout(title=f"{symbol} as {forecast.model_name} saw it on {forecast.as_of:%Y-%m-%d}")
 
-# %% fan.show() in a notebook; as a script it is a page
+# %% fan.show() in a notebook; the script writes a page
 fan.write_html("forecast_fan.html")
 print("forecast_fan.html")

@@ -1,4 +1,4 @@
-"""The picture of the documentation: a forecast of the sample as a fan, and what then happened.
+"""Draw the picture of the documentation: a forecast of the sample as a fan, and realised closes.
 
 python examples/forecast_picture.py docs/images/forecast.svg
 """
@@ -33,7 +33,7 @@ def main(path: str = "forecast.svg") -> None:
 
 
 def svg(past: pd.DataFrame, forecast: Forecast, outcome: Sequence[float]) -> str:
-    """Candles of the past, quantiles of the close from there on, a circle for each known close."""
+    """Return an SVG: past candles, quantiles of future closes, a circle for each realised close."""
 
     def fan(level: float) -> list[float]:
         return [forecast.last_close, *(bar.close_quantiles[level] for bar in forecast.bars)]

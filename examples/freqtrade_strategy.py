@@ -15,7 +15,7 @@ class KronosStrategy(IStrategy):
     INTERFACE_VERSION = 3
     timeframe = "1d"
     startup_candle_count = 0
-    minimal_roi = {"0": 100.0}  # none: the forecast says when to leave  # noqa: RUF012
+    minimal_roi = {"0": 100.0}  # none: the forecast decides when to sell  # noqa: RUF012
     stoploss = -0.99
 
     def populate_indicators(self, dataframe, metadata):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the service until it is stopped. Return 0 after an orderly stop, or 1 if a package that
-    it needs is missing."""
+    """Run the service until it is stopped.
+
+    Return 0 after an orderly stop, or 1 if a package that it needs is missing.
+    """
     try:
         from kronos_space import process
 

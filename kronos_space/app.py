@@ -116,7 +116,7 @@ class Service:
         self.assistants = Assistants(self, settings)
         self._started = time.monotonic()
         metrics.serving(
-            [(one.model_name, one.model_revision) for one in models.all],
+            [(forecaster.model_name, forecaster.model_revision) for forecaster in models.all],
             waiting=lambda: self.worker.waiting,
             running=lambda: self.worker.running,
         )
@@ -128,8 +128,8 @@ class Service:
             "model": self.forecaster.model_name,
             "model_revision": self.forecaster.model_revision,
             "models": [
-                {"model": one.model_name, "model_revision": one.model_revision}
-                for one in self.models.all
+                {"model": forecaster.model_name, "model_revision": forecaster.model_revision}
+                for forecaster in self.models.all
             ],
             "anchor": DEFAULT_ANCHOR,
             "boot_id": self.boot_id,
@@ -140,9 +140,11 @@ class Service:
 
     def measure(self, prepared: Iterable[Prepared], outcomes: Iterable[Outcome]) -> None:
         """Record the tokenizer's reconstruction error of each last close."""
-        for one, outcome in zip(prepared, outcomes, strict=True):
+        for request, outcome in zip(prepared, outcomes, strict=True):
             if isinstance(outcome, Paths):
-                self.metrics.reconstructed(one.head["model"], one.reconstruction(outcome).error)
+                self.metrics.reconstructed(
+                    request.head["model"], request.reconstruction(outcome).error
+                )
 
 
 @router.head("/health", include_in_schema=False)  # monitors often use HEAD
@@ -170,7 +172,7 @@ async def health(request: Request) -> Response:
 async def predict(request: Request) -> Response:
     """Forecast the next bars of one ticker."""
     service: Service = request.app.state.service
-    [prepared], work = await _taken(request, service.reader.one)
+    [prepared], work = await _taken(request, service.reader.single)
     [outcome] = await _unless_gone(request, work)
     if isinstance(outcome, Exception):
         raise outcome

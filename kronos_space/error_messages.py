@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 SHOWN = 60  # characters of a caller's input repeated in an error
-FEW = 20  # errors that are reported
+MAX_ERRORS = 20  # errors that are reported
 # Letters and marks that Python considers printable and that show nothing.
 _FILLERS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
@@ -26,7 +26,7 @@ def few_keys(data: Any, known: Collection[str]) -> Any:
     """Return an object with few of its unknown keys; return other values unchanged."""
     if not isinstance(data, dict) or len(data) <= len(known):
         return data
-    unknown = islice((key for key in data if key not in known), FEW)
+    unknown = islice((key for key in data if key not in known), MAX_ERRORS)
     return {key: data[key] for key in [*(key for key in known if key in data), *unknown]}
 
 
@@ -51,8 +51,8 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
-def path_of(where: Iterable[int | str]) -> str:
-    return ".".join(map(_key, where))
+def path_of(location: Iterable[int | str]) -> str:
+    return ".".join(map(_key, location))
 
 
 def _key(key: int | str) -> str:
@@ -63,18 +63,18 @@ def _key(key: int | str) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
-def in_words(where: tuple[int | str, ...], message: str) -> str:
-    match where:
+def in_words(location: tuple[int | str, ...], message: str) -> str:
+    match location:
         case ():
             return message
         case ("ohlcv", int(row), *names):
             return ": ".join([f"row {row}", *map(_key, names), message])
         case _:
-            return f"{path_of(where)}: {message}"
+            return f"{path_of(location)}: {message}"
 
 
 def symbol_shown(data: Any) -> str | None:
-    """Return the symbol with which an answer names a refused series, whatever was sent."""
+    """Return the symbol of a refused series for the answer; any input is allowed."""
     symbol = data.get("symbol") if isinstance(data, dict) else None
     if not isinstance(symbol, str):
         return None

@@ -22,8 +22,10 @@ logger = logging.getLogger("kronos_space")
 
 
 def prepare(arguments: Sequence[str] | None = None) -> tuple[Settings, socket.socket]:
-    """Return the settings and the bound port, or end the process: 2 for a wrong setting, 1 if the
-    port is not free."""
+    """Return the settings and the bound port, or end the process.
+
+    The exit code is 2 for a wrong setting, and 1 if the port is not free.
+    """
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_env()
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port",
         default=7860,
         type=_port,
-        help="port to listen on; 0 takes a free one (%(default)s)",
+        help="port to listen on; 0 uses a free one (%(default)s)",
     )
     parser.add_argument(
         "--until-stdin-closes",

@@ -14,7 +14,15 @@ from kronos_space.answers import ErrorResponse as ErrorResponse
 from kronos_space.answers import FieldError as FieldError
 from kronos_space.answers import ForecastResponse as ForecastResponse
 from kronos_space.answers import HealthResponse as HealthResponse
-from kronos_space.error_messages import FEW, few_keys, in_words, message_of, path_of, shown, visible
+from kronos_space.error_messages import (
+    MAX_ERRORS,
+    few_keys,
+    in_words,
+    message_of,
+    path_of,
+    shown,
+    visible,
+)
 from kronos_space.exceptions import InvalidRequest
 from kronos_space.path_events.grammar import GRAMMAR, MAX_EVENTS, parse_event, too_many
 from kronos_space.settings import DEFAULT_SAMPLES, DEFAULT_TOP_P, Settings
@@ -141,7 +149,7 @@ class ForecastRequest(_Strict):
         Field(gt=0, le=1, allow_inf_nan=False, description="below 1 the bands are too narrow"),
     ] = DEFAULT_TOP_P
     seed: Annotated[
-        int | None, Field(ge=0, le=MAX_SEED, description="drawn, and told, if left out")
+        int | None, Field(ge=0, le=MAX_SEED, description="drawn and returned if omitted")
     ] = None
     quantiles: Annotated[
         list[Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]],
@@ -217,19 +225,19 @@ def _bounded(data: Any, settings: Settings) -> Any:
         first = next(wide, None)
         if first is not None:  # this row is refused, so the rows after it do not matter
             data = {**data, "ohlcv": [*rows[:first], few_keys(rows[first], _BAR)]}
-    for name, most in (
+    for name, limit in (
         ("target_timestamps", settings.max_horizon),
         ("quantiles", MAX_QUANTILES),
         ("events", MAX_EVENTS),
     ):
         values = data.get(name)
-        if isinstance(values, list) and len(values) > most:
-            raise _wrong(name, _too_many(name, len(values), most))
+        if isinstance(values, list) and len(values) > limit:
+            raise _wrong(name, _too_many(name, len(values), limit))
     return data
 
 
-def _too_many(name: str, count: int, most: int) -> str:
-    return too_many(count) if name == "events" else f"{count} {name}: expected at most {most}"
+def _too_many(name: str, count: int, limit: int) -> str:
+    return too_many(count) if name == "events" else f"{count} {name}: expected at most {limit}"
 
 
 def _check_rows(rows: int, settings: Settings) -> None:
@@ -242,7 +250,7 @@ def _validated(model: type[Model], data: Any) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)[:FEW]
+        details = error.errors(include_url=False, include_context=False)[:MAX_ERRORS]
     fields = [(path_of(detail["loc"]), message_of(detail)) for detail in details if detail["loc"]]
     raise InvalidRequest(in_words(details[0]["loc"], message_of(details[0])), fields or None)
 

@@ -29,7 +29,7 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     """
     try:
         first, *others = map(load_checkpoint, settings.checkpoints)
-        check_distinct([first.name, *(one.name for one in others)])
+        check_distinct([first.name, *(other.name for other in others)])
     except CheckpointError as error:
         fail(str(error), 2 if isinstance(error, WrongCheckpoint) else 1)
     app = create_app(settings, checkpoint=first, others=others)

@@ -137,8 +137,8 @@ def log_format_of(environ: Mapping[str, str] | None = None) -> str:
     Args:
         environ: Default: the process's.
     """
-    said = environment(environ).get("KRONOS_LOG_FORMAT", "")
-    return "json" if said.strip() == "json" else "text"
+    value = environment(environ).get("KRONOS_LOG_FORMAT", "")
+    return "json" if value.strip() == "json" else "text"
 
 
 def _number(name: str, value: str, setting: Field[Any]) -> int:

@@ -51,8 +51,7 @@ def renew_constraints() -> None:
 
 
 def renew_requirements() -> None:
-    """Write the Space's direct dependencies and their transitive ones, pinned as in
-    `constraints.txt`."""
+    """Write the Space's direct and transitive dependencies, pinned as in `constraints.txt`."""
     file = SPACE / "requirements.txt"
     direct = _entries(file.read_text().partition(TRANSITIVE)[0])
     versions = _entries(CONSTRAINTS.read_text())

@@ -72,8 +72,7 @@ def prepare(folder: Path, version: str) -> None:
 
 
 def check(folder: Path, version: str) -> None:
-    """Raise NotReady unless all files have `version` and the changelog has a dated section for
-    it."""
+    """Raise NotReady unless all files have `version` and the changelog has its dated section."""
     for file, pattern in (SOURCE, *REPEATED):
         if (found := _read(folder / file, pattern)) != version:
             raise NotReady(

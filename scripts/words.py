@@ -45,6 +45,20 @@ PHRASES = {
     r"there already": "already there, exists",
     r"costs? itself alone": "affects only itself",
     r"of one's(?! own)": "of your",
+    r"likewise": "the same, also",
+    r"yardsticks?": "baseline",
+    r"but for": "except",
+    r"without a word": "without a message",
+    r"(?:comes?|came|goes|went) apart": "are separate",
+    r"speaks? against": "contradicts",
+    r"bears? out": "supports",
+    r"hands? over|handed over": "passes, yields",
+    r"what has come|still to come": "the outcome / in the future",
+    r"tells? nothing": "does not show",
+    r"if need be": "if needed",
+    r"at the most": "at most",
+    r"one an? (?:ticker|day|night|row|line|step|path|series|session)": "one per …",
+    r"the wall's": "the real clock's",
 }
 
 

@@ -12,8 +12,11 @@ CONFORMAL = "conformal"  # calibration: the model's bands, scaled to the coverag
 
 def mean_shares(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the mean shares of several forecasts (at least one)."""
-    names = dict.fromkeys(name for one in shares for name in one)
-    return {name: sum(one.get(name, 0.0) for one in shares) / len(shares) for name in names}
+    names = dict.fromkeys(name for of_forecast in shares for name in of_forecast)
+    return {
+        name: sum(of_forecast.get(name, 0.0) for of_forecast in shares) / len(shares)
+        for name in names
+    }
 
 
 def rivals_of(shares: Mapping[str, float]) -> list[str]:

@@ -106,8 +106,7 @@ class DatabaseError(KronosError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The connection was lost, or the server is restarting, full or locked; trying later may
-    help."""
+    """The connection was lost, or the server is restarting, full or locked: transient."""
 
 
 class RunOvertaken(KronosError):

@@ -266,7 +266,7 @@ def price_scale(last_close: float | None, close: float | None) -> float:
 def recorded_revision(revision: str | None, *, anchored: bool) -> str | None:
     """Return the revision under which forecasts are stored, scored and calibrated.
 
-    Anchored forecasts have scores of their own: "f4e68697+anchored" differs from "f4e68697".
+    Anchored forecasts are scored separately: "f4e68697+anchored" differs from "f4e68697".
     """
     return (revision or "") + ANCHORED if anchored else revision
 

@@ -34,8 +34,7 @@ def change_text(share: float) -> str:
 
 
 def model_text(name: str) -> str:
-    """Return the model's name; for the small bundled model, add that it is not meant for
-    trading."""
+    """Return the model's name, with a warning for the small bundled model."""
     return f"{name} (not meant for trading)" if name in FOR_TRYING else name
 
 
@@ -50,8 +49,7 @@ def one_line(text: object) -> str:
 
 
 def quoted(text: object, limit: int = 500) -> str:
-    """Quote a foreign text for a log or a terminal: one line, printable, at most `limit`
-    characters.
+    """Quote a foreign text for a log: one printable line of at most `limit` characters.
 
     Links to a library's documentation are removed.
     """

@@ -1,6 +1,6 @@
 """The command that installs the packages of an optional feature.
 
-The project is on no package index, so a `pip install` of its own name would fail.
+The project is on no package index, so `pip install` with its name would fail.
 """
 
 import re
@@ -30,8 +30,8 @@ def _of_clone(extra: str) -> list[str]:
 
 def _of_wheel(extra: str) -> list[str]:
     try:
-        every = [one.partition(";") for one in requires(NAME) or []]
+        requirements = [requirement.partition(";") for requirement in requires(NAME) or []]
     except PackageNotFoundError:
         return []
     marker = re.compile(rf"""extra == ["']{re.escape(extra)}["']""")
-    return [package.strip() for package, _, only in every if marker.search(only)]
+    return [package.strip() for package, _, only in requirements if marker.search(only)]

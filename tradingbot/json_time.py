@@ -1,6 +1,4 @@
-"""A time that is JSON-serialisable, for the `attrs` of frames, which pandas writes to Parquet as
-JSON.
-"""
+"""A JSON-serialisable time for the `attrs` of frames, which pandas writes to Parquet."""
 
 import operator
 from collections.abc import Callable

@@ -22,8 +22,7 @@ def subdomain_of(repo: str) -> str | None:
 
 
 def subdomain_at(url: str) -> str | None:
-    """Return the subdomain of an address under hf.space: 'https://me-space.hf.space' ->
-    'me-space'."""
+    """Return the subdomain under hf.space: 'https://me-space.hf.space' -> 'me-space'."""
     label, dot, domain = (urlsplit(url).hostname or "").rstrip(".").partition(".")
     return label if dot and f".{domain}".endswith(".hf.space") else None
 
@@ -42,8 +41,10 @@ def repo_at(url: str) -> str | None:
 
 
 def contradict(url: str, repo: str) -> bool:
-    """Return whether this address belongs to a Space other than `repo`. Addresses outside hf.space
-    may belong to any Space."""
+    """Return whether this address belongs to a Space other than `repo`.
+
+    Addresses outside hf.space may belong to any Space.
+    """
     actual, expected = subdomain_at(url), subdomain_of(repo)
     if actual is None or expected is None:
         return False

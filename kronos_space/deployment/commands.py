@@ -27,12 +27,12 @@ def main() -> None:
     app()
 
 
-@app.command(cls=Command, short_help="Bring this version of the Space onto the Hub.")
+@app.command(cls=Command, short_help="Deploy this version of the Space to the Hub.")
 def deploy(
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The Space on the Hub.")],
     variable: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Set a variable; everybody can read it."),
+        typer.Option(metavar="NAME=VALUE", help="Set a variable, which anyone can read."),
     ] = None,
     secret: Annotated[
         list[str] | None,
@@ -90,7 +90,7 @@ def publish(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A fine-tuned checkpoint.")],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The model on the Hub.")],
     public: Annotated[
-        bool, typer.Option("--public", help="Let everybody see it. Default: private.")
+        bool, typer.Option("--public", help="Make it public. Default: private.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Publish even if it is not better than its base.")
@@ -137,7 +137,7 @@ def _from_environment(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         if "=" in name:  # it may be a secret: do not print it
             raise HubRefused(
-                f"--secret {name.partition('=')[0]}=…: a command line is no place for a secret; "
+                f"--secret {name.partition('=')[0]}=…: a command line is not safe for a secret; "
                 "put it into the environment and give its name alone"
             )
         secrets[name] = environ.get(name, "")

@@ -24,7 +24,7 @@ from kronos_space.settings import Settings, SettingsError
 FOLDER = Path(__file__).parent.parent
 KEPT = {".gitattributes"}  # created by the Hub in every repository
 # Every version of the folder has one of these; other applications hardly have any.
-OURS = {"forecaster.py", "forecasting/forecaster.py"}
+OUR_FILES = {"forecaster.py", "forecasting/forecaster.py"}
 
 RUNS = ("RUNNING", "RUNNING_BUILDING", "RUNNING_APP_STARTING")
 RESTS = ("PAUSED", "STOPPED", "SLEEPING")
@@ -53,7 +53,7 @@ class Wanted:
         if both := self.variables.keys() & self.secrets.keys():
             raise HubRefused(f"{min(both)} is given as a variable and as a secret; choose one")
         if secret := next(filter(_SECRET.search, self.variables), None):
-            raise HubRefused(f"{secret}: everybody can read a variable; use --secret")
+            raise HubRefused(f"{secret}: anyone can read a variable; use --secret")
         try:
             Settings.from_env({**self.variables, **self.secrets})
         except SettingsError as error:  # before the build, not after it
@@ -111,7 +111,7 @@ def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:
         )
     remote = {file.rfilename: file for file in info.siblings or []}
     strange = remote.keys() - KEPT - {"README.md"}
-    if strange and not OURS & remote.keys():
+    if strange and not OUR_FILES & remote.keys():
         raise HubRefused(
             f"{wanted.repo} is another application ({quoted(', '.join(sorted(strange)[:3]))}, …), "
             "whose files would be deleted: choose another name, or delete them on the Hub first"

@@ -36,7 +36,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     try:
         return future.result(seconds)
     except TimeoutError:
-        raise httpx2.ReadTimeout(f"no whole answer within {seconds:g} s") from None
+        raise httpx2.ReadTimeout(f"no complete answer within {seconds:g} s") from None
 
 
 def _ask_for_plain(request: httpx2.Request) -> None:
@@ -51,8 +51,8 @@ def _bound(response: httpx2.Response) -> None:
         asked = response.request.url
         other = asked.join(response.headers["Location"])
         upgraded = (asked.scheme, other.scheme) == ("http", "https")
-        same = (other.host, other.port) == (asked.host, asked.port)
-        if not (same and (upgraded or other.scheme == asked.scheme)):
+        same_host = (other.host, other.port) == (asked.host, asked.port)
+        if not (same_host and (upgraded or other.scheme == asked.scheme)):
             raise httpx2.RemoteProtocolError("the answer is a redirect to another host")
     response.stream = _Bounded(cast("httpx2.SyncByteStream", response.stream))
 

@@ -69,7 +69,7 @@ class HubRepository:
         return self._call("take the files", send, seconds=UPLOAD_SECONDS)
 
     def _call(self, verb: str, call: Callable[[], T], *, seconds: float | None = None) -> T:
-        what = f"{self.repo}: the Hub could not {verb}"
+        failure = f"{self.repo}: the Hub could not {verb}"
         attempts = Retrying(
             retry=retry_if_exception(_may_pass),
             wait=_pause_before_next,
@@ -80,18 +80,18 @@ class HubRepository:
             return attempts(lambda: http.within(seconds or http.CALL_TIMEOUT, call))
         except HFValidationError as error:
             raise HubRefused(
-                f"{self.repo!r} is no name of a {self.noun}: {quoted(error)}"
+                f"{self.repo!r} is not a name of a {self.noun}: {quoted(error)}"
             ) from error
         except HfHubHTTPError as error:
             status = error.response.status_code
             if not _may_pass(error):
-                raise HubRefused(f"{what}: {_refusal(status, error, self.noun)}") from error
+                raise HubRefused(f"{failure}: {_refusal(status, error, self.noun)}") from error
             cause = f"it answered {status}"
         except httpx2.HTTPError as error:
             cause = quoted(f"{type(error).__name__}: {error}".rstrip(": "))
         except Exception as error:
             cause = f"its answer makes no sense ({type(error).__name__})"
-        raise HubError(f"{what} in {ATTEMPTS} attempts: {cause}; try again later")
+        raise HubError(f"{failure} in {ATTEMPTS} attempts: {cause}; try again later")
 
 
 class HubModel(HubRepository):

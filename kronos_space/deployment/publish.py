@@ -74,9 +74,9 @@ def _differing(
     Raises:
         HubRefused: The repository holds another model.
     """
-    there = {file.rfilename: file for file in (info.siblings if info else None) or []}
-    strange = there.keys() - KEPT - {"README.md"}
-    if strange and "kronos.json" not in there:
+    remote = {file.rfilename: file for file in (info.siblings if info else None) or []}
+    strange = remote.keys() - KEPT - {"README.md"}
+    if strange and "kronos.json" not in remote:
         raise HubRefused(
             f"{repo} is another model ({quoted(', '.join(sorted(strange)[:3]))}, …): choose "
             "another name"
@@ -84,7 +84,7 @@ def _differing(
     return {
         name: content
         for name, content in files.items()
-        if name not in there or not is_same(content, there[name])
+        if name not in remote or not is_same(content, remote[name])
     }
 
 

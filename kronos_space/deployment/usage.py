@@ -40,9 +40,9 @@ def _in_a_line(ctx: Any) -> Iterator[None]:
     try:
         yield
     except TyperException as error:
-        said = error.format_message()
-        if said == ctx.get_help():  # called without arguments
+        message = error.format_message()
+        if message == ctx.get_help():  # called without arguments
             raise
-        end = "" if said.endswith((".", "?")) else "."
-        typer.echo(f"Error: {said}{end} Try '{ctx.command_path} --help' for help.", err=True)
+        end = "" if message.endswith((".", "?")) else "."
+        typer.echo(f"Error: {message}{end} Try '{ctx.command_path} --help' for help.", err=True)
         raise typer.Exit(error.exit_code) from None

@@ -66,7 +66,7 @@ def wait_until_up(
 
 @dataclass
 class _Watch:
-    """What is known of a Space while its new container is waited for."""
+    """The state of a Space while a deployment waits for its new container."""
 
     space: HubSpace
     key: str
@@ -75,7 +75,7 @@ class _Watch:
     changed: bool
     stage: str = ""
     stages: int = 0  # seen so far
-    trouble: str = ""  # what the newest look met
+    trouble: str = ""  # error of the newest look
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -83,7 +83,7 @@ class _Watch:
         return time.monotonic() - self.started
 
     def look(self) -> dict[str, Any] | None:
-        """The /health of the new container; None while it does not answer. HubError: it failed."""
+        """Return /health of the new container, or None without an answer. HubError: it failed."""
         try:
             return self._new_health()
         except httpx2.HTTPError as error:

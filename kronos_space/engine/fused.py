@@ -159,8 +159,8 @@ class FoldedTokenizer:
         self.encoder = _folded(tokenizer.encoder, rope, not_integer(dtype))
         self.decoder = _folded(tokenizer.decoder, rope, dtype)
         bits = tokenizer.config.s1_bits
-        every, none = torch.arange(2**bits), torch.zeros(2**bits, dtype=torch.long)
-        as_s1 = tokens_to_sphere(every, none, bits)[:, :bits]
+        tokens, none = torch.arange(2**bits), torch.zeros(2**bits, dtype=torch.long)
+        as_s1 = tokens_to_sphere(tokens, none, bits)[:, :bits]
         weight, bias = tokenizer.post_quant_embed.weight, tokenizer.post_quant_embed.bias
         self.tables = Tables([as_s1 @ weight[:, :bits].T + bias, as_s1 @ weight[:, bits:].T])
 

@@ -227,7 +227,7 @@ class InferenceWorker:
         self.running += len(batch)
         try:
             outcomes, seconds = self._computed(batch)
-        except Exception as error:  # whatever it is, a series causes it
+        except Exception as error:  # one of the series causes it
             outcomes, seconds = [error], 0.0
         finally:
             self.running -= len(batch)

@@ -92,7 +92,7 @@ def _verdict(about: Mapping[str, Any]) -> str:
             "n": verdict["n"],
             "sessions": verdict["sessions"],
             "gains": "\n".join(
-                f"| {what} | {percent(gain)} | {between(gain)} |" for what, gain in gains
+                f"| {label} | {percent(gain)} | {between(gain)} |" for label, gain in gains
             ),
             "coverage": "\n".join(
                 f"| {band} % | {verdict['coverage'][band]:.1%} | "
@@ -104,5 +104,5 @@ def _verdict(about: Mapping[str, Any]) -> str:
 
 
 def _listed(symbols: list[str]) -> str:
-    few = ", ".join(symbols[:12])
-    return few if len(symbols) <= 12 else f"{few} and {len(symbols) - 12} more"
+    first = ", ".join(symbols[:12])
+    return first if len(symbols) <= 12 else f"{first} and {len(symbols) - 12} more"

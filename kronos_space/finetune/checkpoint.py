@@ -102,8 +102,9 @@ def check_better(folder: Path, *, force: bool, verb: str) -> dict[str, Any]:
 
 
 def promote(folder: Path, target: Path, *, force: bool) -> None:
-    """Copy a checkpoint to the place from which a Space loads it. The old one is kept as
-    TARGET.old.
+    """Copy a checkpoint to the place from which a Space loads it.
+
+    The old one is kept as TARGET.old.
 
     Raises:
         FinetuneError: The checkpoint is not better than its base and `force` is not set; it is

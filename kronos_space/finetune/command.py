@@ -128,8 +128,10 @@ def promote(
 
 
 def _one_file(source: str) -> tuple[str, tuple[str, ...]]:
-    """Split a CSV file into its folder and its ticker. Return other sources unchanged, without
-    tickers."""
+    """Split a CSV file into its folder and its ticker.
+
+    Return other sources unchanged, without tickers.
+    """
     file = Path(source).expanduser()
     if file.suffix.lower() == ".csv" and file.is_file():
         return f"csv:{file.parent}", (file.stem.upper(),)

@@ -84,10 +84,10 @@ def _finished(job: Job, work: Path) -> dict[str, Any] | None:
         return None
     about = read_about(job.out)
     given = {"--base": job.base, "--steps": job.steps, "--seed": job.seed}
-    there = {"--base": about["base_path"]} | {
+    earlier = {"--base": about["base_path"]} | {
         f"--{name}": about["recipe"][name] for name in ("steps", "seed")
     }
-    other = [name for name in given if given[name] != there[name]]
+    other = [name for name in given if given[name] != earlier[name]]
     unfinished = "unfinished" in about
     if "verdict" in about or other or (unfinished and not (work / TRAINING).exists()):
         with_other = f" with another {', '.join(other)}" if other else ""
@@ -98,9 +98,9 @@ def _finished(job: Job, work: Path) -> dict[str, Any] | None:
 def _train(job: Job, settings: Settings, work: Path, reporter: ProgressReporter) -> dict[str, Any]:
     base = _base(job.base, settings.horizon)
     series = candles(job, settings, reporter)
-    spans = split(union([one.days for one in series]), job.until, settings.horizon)
+    spans = split(union([ticker.days for ticker in series]), job.until, settings.horizon)
     _check_unseen(base.name, series, spans)
-    about = _about(job, base, settings.data_source, [one.symbol for one in series], spans)
+    about = _about(job, base, settings.data_source, [ticker.symbol for ticker in series], spans)
     trainer = _trainer(job, base, series, spans, about, work / TRAINING, reporter)
     try:
         trainer.run()
@@ -143,8 +143,8 @@ def _trainer(
     drawn = recipe.steps * recipe.batch
     training = training_windows(series, spans, recipe.bars, drawn, rng, base.tokenizer)
     validation = validation_windows(series, spans, recipe.bars, base.tokenizer)
-    same = ("base_revision", "symbols_hash", "train_until", "validate_from", "until")
-    key = {name: about[name] for name in same} | {"recipe": asdict(recipe)}
+    fields = ("base_revision", "symbols_hash", "train_until", "validate_from", "until")
+    key = {name: about[name] for name in fields} | {"recipe": asdict(recipe)}
     return Trainer(base, training, validation, recipe, key, path, reporter)
 
 
@@ -227,7 +227,7 @@ def _series(symbol: str, frame: Any) -> Series:
 def _check_unseen(base: str, series: Sequence[Series], spans: Spans) -> None:
     """Refuse a verdict on days that the base was trained on, which would be too favourable."""
     newest = datetime.fromisoformat(str(spans.newest))
-    if all(in_training(base, one.symbol, newest) == "yes" for one in series):
+    if all(in_training(base, ticker.symbol, newest) == "yes" for ticker in series):
         raise FinetuneError(
             f"{base} was trained on all days up to {spans.newest}, the last of the candles, so "
             "there is no verdict on it: give later candles"

@@ -56,8 +56,10 @@ class Trainer:
         self._train()
 
     def mix(self) -> dict[str, Any]:
-        """Load the best mixture of trained and untrained weights. Return the recipe that was
-        used."""
+        """Load the best mixture of trained and untrained weights.
+
+        Return the recipe that was used.
+        """
         share, loss = best_mixture(
             self.base.model, self.untrained, self.progress.best, self.validation
         )

@@ -37,7 +37,7 @@ class Recipe:
     seed: int
 
     @property
-    def every(self) -> int:
+    def validation_interval(self) -> int:
         """Return the number of steps between validations."""
         return max(5, self.steps // 20)
 
@@ -100,8 +100,8 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     warm_up = max(1, int(recipe.steps * WARM_UP))
     if step < warm_up:
         return recipe.learning_rate * (step + 1) / warm_up
-    rest = (step - warm_up) / max(1, recipe.steps - warm_up)
-    return recipe.learning_rate * (1 + math.cos(math.pi * rest)) / 2
+    share = (step - warm_up) / max(1, recipe.steps - warm_up)
+    return recipe.learning_rate * (1 + math.cos(math.pi * share)) / 2
 
 
 def train(
@@ -140,7 +140,7 @@ def train(
         optimizer.step()
         progress.step += 1
         _move(average, model, progress.step)
-        if progress.step % recipe.every == 0 or progress.step == recipe.steps:
+        if progress.step % recipe.validation_interval == 0 or progress.step == recipe.steps:
             _validate(average, validation, progress)
             progress.model = copy.deepcopy(model.state_dict())
             progress.average = copy.deepcopy(average.state_dict())

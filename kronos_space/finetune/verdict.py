@@ -54,9 +54,9 @@ def judge(
         )
         result = WalkForwardResult(path)
         run(settings, config, result, reporter)
-        some = result.missing < result.wanted
+        partly = result.missing < result.wanted
         # another run would be refused the same ones
-        if result.missing and not (result.refused and some):
+        if result.missing and not (result.refused and partly):
             raise FinetuneError(
                 f"{result.missing} of {result.wanted} forecasts of {result.model} for the verdict "
                 f"are missing: {result.error}; repeat the command to resume"
@@ -90,8 +90,7 @@ def in_words(compared: Comparison, base: str) -> dict[str, Any]:
 
 
 def is_better(compared: Comparison) -> bool:
-    """Return whether to serve the challenger: significantly better than its base, and useful beside
-    random walks.
+    """Return whether to serve it: significantly better than its base, and useful with random walks.
 
     A model may gain much on a poor base and still know no more than a random walk: on white noise
     it learns to be one, and to harm the combined forecast less. So it must also significantly beat

@@ -70,7 +70,7 @@ def training_windows(
     Raises:
         FinetuneError: No ticker has a whole window.
     """
-    ends = [int(np.searchsorted(one.days, spans.train_until, side="right")) for one in series]
+    ends = [int(np.searchsorted(ticker.days, spans.train_until, side="right")) for ticker in series]
     starts = np.array([max(0, end - bars + 1) for end in ends])
     if not starts.sum():
         longest = max(ends, default=0)
@@ -81,7 +81,10 @@ def training_windows(
     of = rng.choice(len(series), size=min(count, MAX_TRAINING_WINDOWS), p=starts / starts.sum())
     begin = [int(rng.integers(starts[number])) for number in of]
     lead = rng.integers(bars // 2, bars - 1, size=len(of))
-    chosen = [(series[number], at, int(it)) for number, at, it in zip(of, begin, lead, strict=True)]
+    chosen = [
+        (series[number], at, int(length))
+        for number, at, length in zip(of, begin, lead, strict=True)
+    ]
     weeks = rng.integers(-MAX_SHIFT_WEEKS, MAX_SHIFT_WEEKS + 1, size=len(of))
     return _tokenised(chosen, bars, tokenizer, weeks)
 
@@ -96,19 +99,19 @@ def validation_windows(
     """
     lead = bars - VALIDATION_AHEAD
     found = []
-    for one in series:
-        first = int(np.searchsorted(one.days, spans.validate_from))
-        end = int(np.searchsorted(one.days, spans.until, side="right"))
+    for ticker in series:
+        first = int(np.searchsorted(ticker.days, spans.validate_from))
+        end = int(np.searchsorted(ticker.days, spans.until, side="right"))
         begins = range(max(0, first - lead), end - bars + 1, VALIDATION_AHEAD)
-        found += [(one, begin, lead) for begin in begins]
+        found += [(ticker, begin, lead) for begin in begins]
     if not found:
         raise FinetuneError(
             f"no ticker has {bars} bars up to {spans.until}: give earlier candles, or a later "
             "--until"
         )
-    some = np.linspace(0, len(found) - 1, min(len(found), VALIDATION_WINDOWS)).astype(int)
+    chosen = np.linspace(0, len(found) - 1, min(len(found), VALIDATION_WINDOWS)).astype(int)
     return _tokenised(
-        [found[number] for number in some], bars, tokenizer, np.zeros(len(some), "int64")
+        [found[number] for number in chosen], bars, tokenizer, np.zeros(len(chosen), "int64")
     )
 
 
@@ -122,8 +125,8 @@ def _tokenised(
     for first in range(0, len(chosen), ENCODED_AT_ONCE):
         values = np.stack(
             [
-                scaled_by_lead(one.values[begin : begin + bars], lead)
-                for one, begin, lead in chosen[first : first + ENCODED_AT_ONCE]
+                scaled_by_lead(ticker.values[begin : begin + bars], lead)
+                for ticker, begin, lead in chosen[first : first + ENCODED_AT_ONCE]
             ]
         )
         with torch.inference_mode():
@@ -132,8 +135,8 @@ def _tokenised(
         s2.append(fine)
     stamps = np.stack(
         [
-            time_features((one.days[begin : begin + bars] + 7 * moved).astype("datetime64[us]"))
-            for (one, begin, _), moved in zip(chosen, weeks, strict=True)
+            time_features((ticker.days[begin : begin + bars] + 7 * moved).astype("datetime64[us]"))
+            for (ticker, begin, _), moved in zip(chosen, weeks, strict=True)
         ]
     )
     return Windows(

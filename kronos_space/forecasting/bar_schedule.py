@@ -1,7 +1,7 @@
 """Predict the times of the next bars from the times of past ones. Imports no torch.
 
 Bars of a day or less occupy slots: pairs of weekday and time of day. A time of day counts if most
-recent days had it, and a weekday if most recent weeks had it. A weekday has times of its own, as in
+recent days had it, and a weekday if most recent weeks had it. A weekday has different times, as in
 markets that open on Sunday evening or close early on Friday, if most recent days of that weekday
 differed in the same way from the days before them. So a single half day, special Saturday or stray
 bar changes nothing. A change of clocks is followed after three days, a change of the market's week
@@ -95,7 +95,9 @@ def _slots(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None:
 
     usual = _mostly(present[-RECENT_DAYS:], covered[-RECENT_DAYS:])
     open_weekdays = _open_weekdays(recent, spacing)
-    slots = np.array([_own(usual, present, covered, weekday(days) == w) for w in range(7)])
+    slots = np.array(
+        [_times_of_weekday(usual, present, covered, weekday(days) == w) for w in range(7)]
+    )
     last_days = day_of_bar >= len(days) - RECENT_DAYS
     explained = usual[slot_of_bar[last_days]].mean()
     slots &= open_weekdays[:, None]
@@ -123,25 +125,25 @@ def _day_begins(wall: Stamps) -> np.timedelta64:
 def _mostly(present: Bools, covered: Bools) -> Bools:
     """Return for each column whether more than half of the rows, or one of two at most, have it."""
     had, could = (present & covered).sum(axis=0), covered.sum(axis=0)
-    most: Bools = (2 * had > could) | ((could <= 2) & (had > 0))
-    return most
+    mostly: Bools = (2 * had > could) | ((could <= 2) & (had > 0))
+    return mostly
 
 
-def _own(usual: Bools, present: Bools, covered: Bools, of_weekday: Bools) -> Bools:
+def _times_of_weekday(usual: Bools, present: Bools, covered: Bools, of_weekday: Bools) -> Bools:
     """Return one weekday's times of day: the usual ones with that weekday's differences."""
     days = [int(day) for day in np.flatnonzero(of_weekday) if len(present) > 1][-OWN_WEEKS:]
     if not days:
         return usual
-    more, less, could = (np.zeros(len(usual), dtype=int) for _ in range(3))
+    added, removed, could = (np.zeros(len(usual), dtype=int) for _ in range(3))
     for day in days:
         before = slice(max(day - NEIGHBOURS, 0), day) if day else slice(1, 1 + NEIGHBOURS)
         expected = _mostly(present[before], covered[before])
         known = covered[day] & covered[before].any(axis=0)
         could += known
-        more += known & present[day] & ~expected
-        less += known & ~present[day] & expected
-    own: Bools = (usual | (2 * more > could)) & ~(2 * less > could)
-    return own
+        added += known & present[day] & ~expected
+        removed += known & ~present[day] & expected
+    times: Bools = (usual | (2 * added > could)) & ~(2 * removed > could)
+    return times
 
 
 def _open_weekdays(wall: Stamps, spacing: np.timedelta64) -> Bools:

@@ -81,10 +81,10 @@ def _against_the_clock(times: Times, gaps: Seconds, now: np.datetime64) -> Itera
     clock = f"at {now.astype('datetime64[m]')} UTC"
     last = len(begins) - 1
     if count := int((begins > now).sum()):
-        which = (
+        subject = (
             f"row {last} is" if count == 1 else f"{count} bars from row {last + 1 - count} on are"
         )
-        yield f"{which} of the future {clock}: leave out what has not happened"
+        yield f"{subject} of the future {clock}: leave out what has not happened"
     elif zoned and len(gaps):
         length = int(np.median(gaps))
         if length < _UNITS["d"] and begins[-1] + np.timedelta64(length, "s") > now:
@@ -110,9 +110,9 @@ def _offsets(times: Times, targets: Times | None) -> Iterator[str]:
     if odd.any():
         row = int(rows[odd][0])
         text = times.isoformat()
-        what = f"row {row}" if row < bars else f"target_timestamps {row - bars}"
+        place = f"row {row}" if row < bars else f"target_timestamps {row - bars}"
         yield (
-            f"{what}: {text[row]} after {text[row - 1]}: no exchange's clock changes like that; "
+            f"{place}: {text[row]} after {text[row - 1]}: no exchange's clock changes like that; "
             "the model reads times as written, so write all in the exchange's zone"
         )
 
@@ -173,10 +173,10 @@ def _breaks_of_scale(values: Floats, used: int) -> Iterator[str]:
     rows = rows[rows > len(values) - used]
     if rows.size:
         row = int(rows[-1])
-        others = f", and at {rows.size - 1} more" if rows.size > 1 else ""
+        further = f", and at {rows.size - 1} more" if rows.size > 1 else ""
         yield (
             f"row {row}: prices change by the factor {np.exp(gap[row - 1]):.4g} from the bar "
-            f"before{others}: a split that was not applied, or another unit? give prices of one "
+            f"before{further}: a split that was not applied, or another unit? give prices of one "
             "scale"
         )
 

@@ -118,14 +118,14 @@ class Forecaster:
 
     @property
     def max_horizon(self) -> int:
-        """The longest horizon that leaves the model its minimum of history."""
+        """Return the longest horizon that leaves the model its minimum of history."""
         return self._max_context - self._min_history
 
     def forecast(self, requests: Sequence[ForecastRequest]) -> list[dict[str, Any]]:
         """Return answers to validated requests, in order. Raises InvalidHistory."""
         prepared = [self.prepare(request) for request in requests]
-        paths = self.generate([one.prompt for one in prepared])
-        return [one.answer(its) for one, its in zip(prepared, paths, strict=True)]
+        paths = self.generate([item.prompt for item in prepared])
+        return [item.answer(sampled) for item, sampled in zip(prepared, paths, strict=True)]
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
         """Return the engine's paths, one array a prompt. Call it in one thread only."""
@@ -195,7 +195,7 @@ class Forecaster:
         )
 
     def _context(self, horizon: int) -> int:
-        """Return how many bars of history fit beside the horizon."""
+        """Return how many bars of history fit together with the horizon."""
         context = self._max_context - horizon
         if context < self._min_history:
             raise InvalidHistory(
@@ -220,7 +220,7 @@ def _targets(history: History, request: ForecastRequest) -> tuple[Times, str | N
     """Return the future timestamps: the caller's, or inferred ones, perhaps with a warning."""
     if request.target_timestamps is None:
         return inferred_times(history.times, request.horizon)
-    targets = parse_times(request.target_timestamps, what="target")
+    targets = parse_times(request.target_timestamps, noun="target")
     if (targets.offset is None) != (history.times.offset is None):
         raise InvalidHistory("target_timestamps and the history: give both a zone, or neither")
     if targets.instant[0] <= history.times.instant[-1]:

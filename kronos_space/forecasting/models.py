@@ -21,8 +21,10 @@ class Models:
     """
 
     def __init__(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> None:
-        check_distinct([one.name for one in checkpoints])
-        self._by_name = {one.name: Forecaster(one, settings) for one in checkpoints}
+        check_distinct([checkpoint.name for checkpoint in checkpoints])
+        self._by_name = {
+            checkpoint.name: Forecaster(checkpoint, settings) for checkpoint in checkpoints
+        }
 
     @property
     def all(self) -> list[Forecaster]:

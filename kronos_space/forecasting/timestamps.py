@@ -38,19 +38,19 @@ class Times:
         return [text + _zone(offset) for text, offset in zip(texts, minutes, strict=True)]
 
 
-def parse_times(texts: Sequence[str], *, what: str = "row") -> Times:
+def parse_times(texts: Sequence[str], *, noun: str = "row") -> Times:
     """Parse ISO 8601 texts: strictly increasing, and either all or none with a zone."""
     clocks, zones = zip(*map(_split_zone, texts), strict=True)
     try:
         wall = np.array(clocks, dtype="datetime64[us]")
     except ValueError:
-        raise InvalidHistory(_first_impossible_date(texts, what)) from None
+        raise InvalidHistory(_first_impossible_date(texts, noun)) from None
     aware = [zone != "" for zone in zones]
     if any(aware) and not all(aware):
         row = aware.index(not aware[0])
         has = "a zone" if aware[row] else "no zone"
         raise InvalidHistory(
-            f"{what} {row}: timestamp {texts[row]} has {has}, unlike {what} 0; "
+            f"{noun} {row}: timestamp {texts[row]} has {has}, unlike {noun} 0; "
             "give all timestamps a zone, or none"
         )
     minutes = {zone: _zone_minutes(zone) for zone in set(zones)}
@@ -60,7 +60,7 @@ def parse_times(texts: Sequence[str], *, what: str = "row") -> Times:
     if early.size:
         row = int(early[0]) + 1
         raise InvalidHistory(
-            f"{what} {row}: timestamp {texts[row]} is not after {texts[row - 1]} before it"
+            f"{noun} {row}: timestamp {texts[row]} is not after {texts[row - 1]} before it"
         )
     return times
 
@@ -121,10 +121,10 @@ def _zone(minutes: int) -> str:
     return f"{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
 
 
-def _first_impossible_date(texts: Sequence[str], what: str) -> str:
+def _first_impossible_date(texts: Sequence[str], noun: str) -> str:
     for row, text in enumerate(texts):
         try:
             datetime.fromisoformat(text)
         except ValueError:
-            return f"{what} {row}: timestamp {text} is no date and time that exists"
-    return f"a {what} has a timestamp that is no date and time"
+            return f"{noun} {row}: timestamp {text} does not exist"
+    return f"a {noun} has a timestamp that is not a date and time"

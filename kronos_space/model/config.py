@@ -25,8 +25,10 @@ class KronosConfig:
 
 @dataclass
 class KronosTokenizerConfig:
-    """Shape of a Kronos tokenizer. beta, gamma0, gamma and zeta are weights of its training
-    losses."""
+    """Shape of a Kronos tokenizer.
+
+    beta, gamma0, gamma and zeta are weights of its training losses.
+    """
 
     d_in: int = 6
     d_model: int = 256

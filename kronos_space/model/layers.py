@@ -87,7 +87,7 @@ class Linear(nn.Linear):
 
 
 class Embedding(nn.Embedding):
-    """An embedding without random initialisation, likewise."""
+    """An embedding without random initialisation, like `Linear`."""
 
     def reset_parameters(self) -> None:
         pass

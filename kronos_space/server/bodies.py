@@ -28,11 +28,13 @@ class Bodies:
         self._held = 0
 
     @asynccontextmanager
-    async def of(self, request: Request, *, most: int | None = None) -> AsyncIterator[bytearray]:
+    async def of(
+        self, request: Request, *, max_bytes: int | None = None
+    ) -> AsyncIterator[bytearray]:
         """Yield the whole body; count it while the block runs.
 
         Args:
-            most: Bytes that it may have, if fewer than the limit of all bodies.
+            max_bytes: Limit of its size, if below the limit of all bodies.
 
         Raises:
             ApiError: 408 or 413.
@@ -41,7 +43,7 @@ class Bodies:
         body = bytearray()
         limit = self._max_mb * 2**20
         try:
-            await self._read(request, body, limit if most is None else min(most, limit))
+            await self._read(request, body, limit if max_bytes is None else min(max_bytes, limit))
             yield body
         finally:
             self._held -= len(body)

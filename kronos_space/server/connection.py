@@ -25,7 +25,7 @@ STALLED_SECONDS = 60.0  # during an answer, without the caller reading a byte
 class Connection(H11Protocol):
     """HTTP/1.1 with time-outs. Anything that is not HTTP gets the common error body."""
 
-    most: ClassVar[int] = 1000  # connections; set by `at_most`
+    limit: ClassVar[int] = 1000  # number of connections; set by `at_most`
     _idle: ClassVar[dict["Connection", None]] = {}  # idle ones, longest first
     _scheduler: ClassVar[ReadScheduler] = ReadScheduler()
 
@@ -40,7 +40,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = ResumableFlow(transport, wanted=self._go_on)
-        if len(self.connections) > self.most:
+        if len(self.connections) > self.limit:
             self._make_room()
         self._watch()
 
@@ -52,7 +52,7 @@ class Connection(H11Protocol):
     def is_new(self) -> bool:
         return self._read < HEAD_BYTES
 
-    def read_some(self) -> None:
+    def parse_next(self) -> None:
         """Parse the next received bytes."""
         self._in_turn = False
         if self.transport.is_closing() or self.flow.read_paused:
@@ -174,7 +174,7 @@ def at_most(connections: int) -> type[Connection]:
     """Return the Connection class of a server with at most so many connections."""
 
     class Bounded(Connection):
-        most = connections
+        limit = connections
         _idle: ClassVar[dict[Connection, None]] = {}
         _scheduler: ClassVar[ReadScheduler] = ReadScheduler()
 

@@ -4,7 +4,7 @@ import resource
 import socket
 from contextlib import suppress
 
-MOST = 4096  # connections; each may hold an incomplete head, and 256 KiB of unparsed bytes
+MAX_CONNECTIONS = 4096  # each may hold an incomplete head, and 256 KiB of unparsed bytes
 SPARE = 64  # descriptors for everything else: logs, weights, libraries
 PENDING = 16  # connections that asyncio accepts at a time
 ROUNDS = 4  # accepts before the first connection over the limit is closed
@@ -33,5 +33,5 @@ def raise_limit() -> int:
 def connections(descriptors: int) -> int:
     """Return how many connections this many file descriptors allow."""
     if descriptors == resource.RLIM_INFINITY:
-        return MOST
-    return max(1, min(MOST, descriptors - SPARE - ROUNDS * PENDING))
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, descriptors - SPARE - ROUNDS * PENDING))

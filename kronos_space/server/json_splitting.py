@@ -98,20 +98,20 @@ def _marks(body: Body) -> Iterator[Marks]:
         quoted &= 1
         inside = quoted[-1]
         folded = text | 0x20  # makes [ equal to {, and ] to }
-        where = np.flatnonzero(
+        places = np.flatnonzero(
             ((folded == 0x7B) | (folded == 0x7D) | (text == COMMA)) & (quoted == 0)
         )
-        kinds, turns = text[where], folded[where]
+        kinds, turns = text[places], folded[places]
         opens = turns == 0x7B
         after = depth + np.cumsum(opens.astype(np.int32) - (turns == 0x7D))
         depth = int(after[-1]) if len(after) else depth
         # a closing bracket belongs to the level that it closes
-        here = np.flatnonzero(after + (turns == 0x7D) == LEVEL)
-        positions, kinds, opens = where[here] + begin, kinds[here], opens[here]
+        at_level = np.flatnonzero(after + (turns == 0x7D) == LEVEL)
+        positions, kinds, opens = places[at_level] + begin, kinds[at_level], opens[at_level]
         begin += size
-        if not len(here):
+        if not len(at_level):
             continue
-        latest = np.maximum.accumulate(np.where(opens, np.arange(len(here)), -1))
+        latest = np.maximum.accumulate(np.where(opens, np.arange(len(at_level)), -1))
         of_list = np.where(latest >= 0, kinds[latest] == OPEN, in_list)
         in_list = bool(of_list[-1])
         yield positions[of_list], kinds[of_list]

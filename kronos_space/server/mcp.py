@@ -85,11 +85,14 @@ class Exchange(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond. Raises ApiError, QueueFull and InvalidRequest before anything is sent."""
-        mine = self._assistants
-        async with mine._service.bodies.of(self._request, most=mine._largest) as body, mine._slots:
-            await mine._service.reader.check_size(body)
+        assistants = self._assistants
+        async with (
+            assistants._service.bodies.of(self._request, max_bytes=assistants._largest) as body,
+            assistants._slots,
+        ):
+            await assistants._service.reader.check_size(body)
             # one at a time: the SDK parses on the event loop
-            app = await mine.app()
+            app = await assistants.app()
             await app(_plain(scope), _again(bytes(body), receive), send)
 
 
@@ -103,8 +106,8 @@ def check_origin(request: Request) -> None:
     if origin is None:  # not a browser
         return
     name = _host(origin)
-    own = _host(f"//{request.headers.get('host', '')}")
-    if name in _LOOPBACK or (name == own and name.endswith(".hf.space")):
+    this_host = _host(f"//{request.headers.get('host', '')}")
+    if name in _LOOPBACK or (name == this_host and name.endswith(".hf.space")):
         return
     shown = ascii(origin if len(origin) <= 60 else origin[:60] + "…")
     raise ApiError(403, "wrong_origin", f"Origin: {shown}: this is not answered to pages elsewhere")

@@ -1,6 +1,6 @@
 """The tools of `/mcp`. Arguments and results have the schemas of `/predict`.
 
-The service has no candles of its own, so callers send them. All tools are read-only.
+The service has no candles, so callers send them. All tools are read-only.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ def tools(settings: Settings) -> list[Tool]:
             "Ask simulated paths",
             "Ask how likely something is on the way, from a ticker's candles (ohlcv): whether a "
             "price is touched, one level is reached before another (take-profit before "
-            "stop-loss), how deep the largest fall is. `events` says what.",
+            "stop-loss), how deep the largest fall is. `events` lists the questions.",
             _arguments(settings, required=("events",)),
             ForecastResponse.model_json_schema(mode="serialization"),
             _events,
@@ -117,7 +117,7 @@ async def _status(service: Any, arguments: dict[str, Any]) -> Answer:
     if arguments:
         raise InvalidRequest("status takes no arguments")
     health = service.health()
-    names = [_model(one["model"]) for one in health["models"]]
+    names = [_model(model["model"]) for model in health["models"]]
     verb = "is" if len(names) == 1 else "are"
     text = f"{', '.join(names)} {verb} up, for {health['uptime_s']:.0f} s."
     return text, health
@@ -130,7 +130,7 @@ async def _answered(service: Any, arguments: dict[str, Any]) -> dict[str, Any]:
             raise InvalidRequest(f"{name}: not here, as a conversation has no room; POST /predict")
     body = await asyncio.to_thread(_body, arguments)
     with service.worker.arriving():
-        [prepared] = await service.reader.one(body)
+        [prepared] = await service.reader.single(body)
         work = service.worker.submit([prepared.prompt])
     [outcome] = await work
     if isinstance(outcome, Exception):

@@ -21,8 +21,9 @@ paths, with the quantiles of their closes.
 
 
 def document(app: FastAPI, settings: Settings) -> dict[str, Any]:
-    """Return the document, created once. Routes read their bodies themselves, so FastAPI's document
-    lacks them.
+    """Return the document, created once.
+
+    Routes read their bodies themselves, so FastAPI's document lacks them.
     """
     if app.openapi_schema:
         return app.openapi_schema
@@ -39,9 +40,9 @@ def document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     )
     schemas = definitions["$defs"]
     properties = schemas["ForecastRequest"]["properties"]
-    for name, most in (("horizon", settings.max_horizon), ("samples", settings.max_samples)):
-        default = min(properties[name]["default"], most)
-        properties[name] |= {"maximum": most, "default": default}
+    for name, maximum in (("horizon", settings.max_horizon), ("samples", settings.max_samples)):
+        default = min(properties[name]["default"], maximum)
+        properties[name] |= {"maximum": maximum, "default": default}
     properties["ohlcv"] |= {"minItems": settings.min_history, "maxItems": settings.max_history}
     schemas["BatchRequest"]["properties"]["requests"] |= {
         "items": {"$ref": "#/components/schemas/ForecastRequest"},

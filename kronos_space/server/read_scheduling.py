@@ -21,7 +21,7 @@ class Readable(Protocol):
 
     @property
     def is_new(self) -> bool: ...
-    def read_some(self) -> None: ...
+    def parse_next(self) -> None: ...
 
 
 class ReadScheduler:
@@ -49,7 +49,7 @@ class ReadScheduler:
             while self._new or self._others:
                 for queue in (self._new, self._others):
                     if queue:
-                        queue.popleft().read_some()
+                        queue.popleft().parse_next()
                 if time.monotonic() >= end:
                     break
         finally:

@@ -48,7 +48,7 @@ class Reader:
         for thread in (self._thread, self._large_thread):
             thread.shutdown(wait=True, cancel_futures=True)
 
-    async def one(self, body: Body) -> list[Prepared]:
+    async def single(self, body: Body) -> list[Prepared]:
         """Return the series of a single request. Raises InvalidRequest, InvalidHistory."""
         return [await self._in_turn(self._prepare, body)]
 
@@ -75,11 +75,11 @@ class Reader:
 
     def _spans(self, body: Body) -> list[tuple[int, int]]:
         """Return the spans of a batch's series."""
-        most = self._settings.max_batch
+        limit = self._settings.max_batch
         try:
-            outline, spans = split_lists(body, most + 1)
+            outline, spans = split_lists(body, limit + 1)
         except TooManyElements as error:
-            message = f"{error.count} requests: expected at most {most}"
+            message = f"{error.count} requests: expected at most {limit}"
             raise InvalidRequest(message, [("requests", message)]) from None
         if len(outline) > OUTLINE or _values(outline) > self._most_values:
             raise InvalidRequest(f"there are more than {OUTLINE // 1024} KiB besides the requests")
@@ -113,12 +113,12 @@ class Reader:
             "quantiles": MAX_QUANTILES,
             "events": MAX_EVENTS,
         }
-        most = limits.get(name, self._settings.max_horizon)
-        if name == "ohlcv" and count > most:
-            bounds = f"expected {self._settings.min_history} to {most}"
+        limit = limits.get(name, self._settings.max_horizon)
+        if name == "ohlcv" and count > limit:
+            bounds = f"expected {self._settings.min_history} to {limit}"
             raise InvalidRequest(f"{count} rows of history: {bounds}", [(name, bounds)])
-        if name in ("target_timestamps", "quantiles", "events") and count > most:
-            message = f"{count} {name}: expected at most {most}"
+        if name in ("target_timestamps", "quantiles", "events") and count > limit:
+            message = f"{count} {name}: expected at most {limit}"
             raise InvalidRequest(message, [(name, message)])
         raise InvalidRequest(
             f"one series holds more than {self._most_values} values, or more than "

@@ -1,7 +1,7 @@
 // Show an answer on the page: summary, table and settings; and remove it.
 "use strict";
 
-/** What is shown no longer belongs to what the form says. */
+/** Remove the results, because the form has changed since. */
 function forget() {
   running?.abort();
   if (running !== null) stopWaiting();
@@ -44,7 +44,7 @@ function showForecast(request, content) {
   draw();
 }
 
-/** A small window, or a long list of own candles: then the results need a scroll. */
+/** Scroll to the results if they are outside a small window or below a long list of candles. */
 function bringIntoSight() {
   const { top, bottom } = byId("chart").getBoundingClientRect();
   if (top < 0 || bottom > innerHeight) byId("results").scrollIntoView({ block: "start" });
@@ -77,7 +77,7 @@ function fillTable(bars, times) {
   byId("answer").querySelector("tbody").replaceChildren(...rows.map((row) => tableRow(row, "row")));
 }
 
-/** One row; its first cell, or all of a header's, are headings. */
+/** Return a row. Its first cell is a heading; in a header all cells are. */
 function tableRow(cells, scope) {
   const row = element("tr");
   cells.forEach((text, index) => {
@@ -89,7 +89,7 @@ function tableRow(cells, scope) {
   return row;
 }
 
-/** The numbers in full, under the names that KronosClient gives them. */
+/** Return the numbers in full precision, with the column names of KronosClient. */
 function numbers() {
   const bars = answer.predictions;
   const levels = QUANTILES.map((level) => `close_p${Math.round(100 * level)}`);
@@ -105,7 +105,7 @@ function numbers() {
   ];
 }
 
-/** The table as a spreadsheet takes it. */
+/** Return the table for pasting into a spreadsheet. */
 function tableText() {
   const rows = [...byId("answer").querySelectorAll("tr")];
   const text = rows.map((row) => [...row.cells].map((cell) => cell.textContent).join("\t"));
@@ -123,7 +123,7 @@ async function savePng() {
   save(await picture(), "png");
 }
 
-/** Let the browser download it: AAPL-2013-01-31.png. */
+/** Download a file in the browser: AAPL-2013-01-31.png. */
 function save(address, ending) {
   const symbol = byId("symbol").value.trim().replace(/[^\w.=^-]+/g, "-") || "candles";
   const until = answer?.as_of ?? candles?.bars.at(-1).timestamp ?? "";
@@ -133,7 +133,7 @@ function save(address, ending) {
   link.click();
 }
 
-/** The request as a command; the key is left to the environment. */
+/** Return the request as a command, which takes the key from the environment. */
 function curl({ ohlcv, ...rest }) {
   const bars = ohlcv.map((bar) => JSON.stringify(bar)).join(",\n");
   const body = `${JSON.stringify(rest).slice(0, -1)},"ohlcv":[\n${bars}\n]}`;

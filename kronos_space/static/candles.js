@@ -64,7 +64,7 @@ function readCandles(text, most = Infinity, ticker = null) {
   return { bars, rows, notes };
 }
 
-/** The lines that are not blank; a list of lists or of objects, as APIs give candles, becomes lines. */
+/** Return the non-blank lines. A list of lists or of objects, as from an API, becomes lines. */
 function linesOf(text) {
   let lines = text.replace(/^\uFEFF/, "").split(/\r\n|\r|\n/);
   if (/^\s*\[\s*[[{]/.test(text)) {
@@ -72,7 +72,7 @@ function linesOf(text) {
       lines = linesOfJson(JSON.parse(text));
     } catch (error) {
       throw new CsvError(
-        null, `It begins as JSON and is no list of lists or of objects (${error.message}).`,
+        null, `It begins as JSON and is not a list of lists or of objects (${error.message}).`,
       );
     }
   }
@@ -87,7 +87,7 @@ function linesOfJson(rows) {
   return [names.join(","), ...rows.map((row) => names.map((name) => row[name]).join(","))];
 }
 
-/** The header, or what stands for one in a file that begins with its first candle. */
+/** Return the header, or its substitute in a file that begins with its first candle. */
 function findHeader(lines, ticker) {
   let nearest = null;
   const words = []; // separators of lines that could be a header with unknown names
@@ -114,7 +114,7 @@ function findHeader(lines, ticker) {
     "columns, such as date,open,high,low,close,volume");
 }
 
-/** Of a header with the columns of several tickers, whose names are a line above or below it. */
+/** Keep one ticker of a header of several, whose names are in the line above or below it. */
 function headerOf(ticker, header, lines) {
   const at = lines.findIndex(({ row }) => row === header.row);
   const close = header.cells.flatMap((cell, i) => (simplified(cell) === "close" ? [i] : []));
@@ -132,7 +132,7 @@ function areNames(cells) {
   return new Set(words).size === cells.length;
 }
 
-/** The line as a header, with each separator that is in it; the likeliest first. */
+/** Return the line read as a header with each separator in it, the likeliest first. */
 function readings(line, row) {
   const marks = SEPARATORS.filter((mark) => line.includes(mark));
   const found = (marks.length > 0 ? marks : [","]).map((separator) => {
@@ -143,7 +143,7 @@ function readings(line, row) {
 }
 
 /**
- * The columns of a line without header: date, [time], open, high, low, close, [volume]. Programs that
+ * Return the columns of a line without header: date, [time], open, high, low, close, [volume]. Programs that
  * write no header write times as epochs, 20260102 or 2026.01.02.
  */
 function withoutHeader(line, row) {
@@ -163,7 +163,7 @@ function withoutHeader(line, row) {
   return null;
 }
 
-/** The rows below the header, without the rest of one of several lines, as yfinance writes. */
+/** Return the rows below the header, without the rest of a multi-line header, as of yfinance. */
 function recordsBelow(header, lines) {
   const { position } = header.columns;
   const width = header.cells?.length ?? Infinity;
@@ -203,7 +203,7 @@ function splitLine(line, separator) {
 
 /**
  * Leave out days without trading, dividends, splits and footnotes: they have words instead of prices,
- * and at most one number beside one word.
+ * and at most one number besides one word.
  */
 function isBar({ cells }, position) {
   const prices = PRICES.map((name) => cells[position[name]]).filter((cell) => !MISSING.test(cell));
@@ -212,12 +212,12 @@ function isBar({ cells }, position) {
   return prices.length > 0 && !isEvent;
 }
 
-/** Whether a column says that the bar was not complete when the file was written. */
+/** Return whether a column marks the bar as incomplete when the file was written. */
 function isRunning({ cells }, position) {
   return "complete" in position && RUNNING.includes(cells[position.complete].toLowerCase());
 }
 
-/** The records' times as ISO 8601. All are written like the first one. */
+/** Return the records' times as ISO 8601. All must have the format of the first. */
 function timesOf(records, position, notes) {
   const [first] = records;
   const clock = "clock" in position ? paddedClock(first.cells[position.clock]) : "";
@@ -240,7 +240,7 @@ function timesOf(records, position, notes) {
   return read;
 }
 
-/** The decimal mark of numbers which all have three digits after their only mark. */
+/** Return the decimal mark of numbers that all have three digits after their only mark. */
 function markOf(doubtful, records, places, header, byProgram) {
   if (doubtful === null) return ".";
   const { cells, row } = records[doubtful % records.length];
@@ -270,7 +270,7 @@ function readNumber(cell, name, row, mark) {
   return value;
 }
 
-/** Give every bar the volume in units of what is traded; without one, none. */
+/** Set every bar's volume in units of the traded asset, if a column has it. */
 function addVolumes(bars, records, header, mark, notes) {
   const { position, volumes } = header.columns;
   const read = (place) => records.map(({ cells, row }) =>
@@ -294,7 +294,7 @@ function addVolumes(bars, records, header, mark, notes) {
   bars.forEach((bar, i) => (bar.volume = found[i] ?? 0));
 }
 
-/** Of "Volume BTC" and "Volume USDT" that of BTC: by the ticker, else by the numbers. */
+/** Choose between "Volume BTC" and "Volume USDT": by the ticker, else by the numbers. */
 function baseVolume(choices, bars, ticker) {
   const unit = ({ name }) => simplified(name).split(" ")[1].toUpperCase();
   const byName = choices.filter((choice) => ticker !== "" && ticker.startsWith(unit(choice)));
@@ -305,26 +305,26 @@ function baseVolume(choices, bars, ticker) {
   return ways.find((found) => found.length === 1)?.[0].values;
 }
 
-/** Whether volume x price is the other volume. */
+/** Return whether volume x price is the other volume. */
 function isNear(volumes, others, bars) {
   const ratios = bars.map(({ close }, i) => (volumes[i] * close) / others[i]);
   const sorted = ratios.filter(Number.isFinite).sort((one, other) => one - other);
   return Math.abs(sorted[Math.floor(sorted.length / 2)] - 1) < 0.1;
 }
 
-/** From a column, as BTC/USDT; letters and digits only. */
+/** Return letters and digits of the ticker in a column such as BTC/USDT. */
 function tickerOf(records, position) {
   if (!("symbol" in position)) return "";
   return records[0].cells[position.symbol].replace(/[^\p{L}\d]/gu, "").toUpperCase();
 }
 
-/** The rows of this ticker, where a column says of which they are. */
+/** Return the rows of this ticker, if a column has tickers. */
 function ofTicker(records, position, ticker) {
   if (ticker === null || !("symbol" in position)) return records;
   return records.filter(({ cells }) => cells[position.symbol] === ticker);
 }
 
-/** Rows of several tickers in one text are no history. */
+/** Refuse rows of several tickers. */
 function refuseSeveralTickers(records, position) {
   if (!("symbol" in position)) return;
   const tickers = [...new Set(records.map(({ cells }) => cells[position.symbol]))];
@@ -335,7 +335,7 @@ function refuseSeveralTickers(records, position) {
   throw new CsvError(row, message, tickers.filter((ticker) => ticker !== ""));
 }
 
-/** Without a header, only the numbers say that they are open, high, low and close. */
+/** Check the order open, high, low, close of a file without header by its numbers. */
 function refuseOtherOrder(bars) {
   const wrong = bars.filter(({ open, high, low, close }) =>
     high < Math.max(open, close, low) || low > Math.min(open, close, high));
@@ -349,7 +349,7 @@ function quoted(text) {
   return `“${text.length > 40 ? text.slice(0, 40) + "…" : text}”`;
 }
 
-/** A file's text: UTF-8, UTF-16 (spreadsheets write it) or Windows-1252. Throws CsvError. */
+/** Decode a file: UTF-8, UTF-16 (written by spreadsheets) or Windows-1252. Throws CsvError. */
 async function textOf(file, largest) {
   if (file.size > largest) {
     throw new CsvError(null, `${file.name} is larger than ${largest / 1e6} MB; its newest rows will do.`);
@@ -366,7 +366,7 @@ async function textOf(file, largest) {
     text = new TextDecoder("windows-1252").decode(bytes);
   }
   if (/[\0\x81\x8d\x8f\x90\x9d]/.test(text)) {
-    throw new CsvError(null, `${file.name} is no text. From a spreadsheet, save it as CSV first.`);
+    throw new CsvError(null, `${file.name} is not text. From a spreadsheet, save it as CSV first.`);
   }
   return text;
 }

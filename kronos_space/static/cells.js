@@ -37,7 +37,7 @@ const NUMERIC = /^[-+−.,$€£¥₹\s'’]*\d[-+−.,$€£¥₹\s'’\deE]*$/
 const AROUND = /^'|(?:\b[A-Z]{1,3})?[$€£¥₹₩₽฿₿]|(?<=\d)\s*[KMBT]\s*$/gi;
 const MULTIPLES = { K: 1e3, M: 1e6, B: 1e9, T: 1e12 };
 
-/** A problem of a cell, which the caller puts into its row. */
+/** A problem of a cell; the caller adds its row. */
 class CellError extends Error {}
 
 function isTime(text) {
@@ -48,7 +48,7 @@ function isClock(text) {
   return CLOCK.test(text) || DIGIT_CLOCK.test(text);
 }
 
-/** A time of day in digits with the leading zeros that it may lack: 930, 90000. */
+/** Add missing leading zeros to a time of day in digits: 930, 90000. */
 function paddedClock(text) {
   return /^\d{1,5}$/.test(text) ? text.padStart(text.length < 5 ? 4 : 6, "0") : text;
 }
@@ -79,7 +79,7 @@ function readTimes(texts) {
   return { times, byProgram: false, notes: open ? [`dates read as ${order}`] : [] };
 }
 
-/** Ten digits are seconds, 13 milli-, 16 micro- and 19 nanoseconds; one file may mix them. */
+/** Convert epochs: 10 digits are seconds, 13 milli-, 16 micro-, 19 nanoseconds, even mixed. */
 function ofEpoch(text) {
   const digits = EPOCH.exec(text)?.[1];
   if (digits === undefined) return null;
@@ -99,7 +99,7 @@ function spelled(text, shape, dayFirst = false) {
   return isDay(date) ? date + clock : null;
 }
 
-/** "4:05 PM" -> "T16:05", "" -> "", what is no time of day -> null */
+/** "4:05 PM" -> "T16:05", "" -> "", other texts -> null */
 function spelledClock(written) {
   const text = paddedClock(written.trim());
   if (text === "") return "";
@@ -127,14 +127,14 @@ function isoDate(year, month, day) {
   return `${full}-${month.padStart(2, "0")}-${day.padStart(2, "0")}`;
 }
 
-/** Whether an ISO date exists: 2026-02-30 does not. */
+/** Return whether an ISO date exists: 2026-02-30 does not. */
 function isDay(text) {
   const date = text.slice(0, 10);
   const moment = new Date(`${date}T00:00Z`);
   return !Number.isNaN(moment.valueOf()) && moment.toISOString().startsWith(date);
 }
 
-/** 05/01/2026 is in May or in January: a day above 12 tells it, or the order of the rows. */
+/** Return whether 05/01/2026 is in January, from a day above 12 or the order of the rows. */
 function isDayFirst(texts, shape) {
   const parts = texts.map((text) => shape.exec(text)?.groups).filter(Boolean);
   const readings = [true, false].map((dayFirst) => ({
@@ -180,14 +180,14 @@ function settledMark(texts) {
   return { mark: null, doubtful };
 }
 
-/** What a number such as 1.234 could be. */
+/** Return the two readings of a number such as 1.234. */
 function twoReadings(text) {
   const bare = bareNumber(text);
   const [decimal, whole] = [bare.replace(/[.,]/, "."), bare.replace(/[.,]/, "")];
   return `is ${decimal} or ${whole}, and no number tells which; write ${decimal}0 or ${whole}`;
 }
 
-/** "1,234.50", "1.234,50", "1'234.50", "$12.30" and "54.2M" are numbers; NaN is not. */
+/** Parse "1,234.50", "1.234,50", "1'234.50", "$12.30" or "54.2M". NaN for other texts. */
 function toNumber(text, mark) {
   const bare = bareNumber(text);
   if (!PATTERNS[mark].test(bare) || !/\d/.test(bare)) return NaN;
@@ -201,7 +201,7 @@ const pattern = (mark, other) => new RegExp(
   `^[-+]?(?:\\d+|${grouped(other)}|${grouped("[\\s'’]")})?(?:${mark}\\d*)?(?:e[-+]?\\d+)?$`, "i");
 const PATTERNS = { ".": pattern("\\.", ","), ",": pattern(",", "\\.") };
 
-/** Without currency, multiple, and spaces around. */
+/** Remove currency, multiple and surrounding spaces. */
 function bareNumber(text) {
   return text.replace(AROUND, "").trim().replace("−", "-");
 }

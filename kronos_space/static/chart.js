@@ -1,7 +1,7 @@
 // The chart of the page: the newest candles, the forecast's fan, and for a sample the actual closes.
 "use strict";
 
-/** The newest candles, and with an answer the fan; for a sample also what really came. */
+/** Draw the newest candles, an answer's fan, and for a sample the realised closes. */
 function draw() {
   const chart = byId("chart");
   if (!globalThis.Plotly) return; // not loaded yet; it is large, and the form does not wait for it
@@ -31,7 +31,7 @@ function draw() {
   chart.setAttribute("aria-label", chartInWords(bars, times, ahead));
 }
 
-/** On paper the chart is as wide as the page between its margins, and not as the screen. */
+/** On paper, fit the chart to the width of the page instead of the screen. */
 function chartForPaper(begins) {
   const chart = document.getElementById("chart");
   if (!chart.data) return;
@@ -59,7 +59,7 @@ function candleTrace(bars, times) {
   };
 }
 
-/** The bands begin at the last close, where everything was still known. */
+/** Return the bands, which begin at the last close. */
 function fanTraces(last, ahead) {
   const x = [last, ...ahead];
   const at = (level) => [
@@ -131,7 +131,7 @@ function layout(times) {
   };
 }
 
-/** The chart as a PNG, with a title that says what it is, as the address of its data. */
+/** Return the chart with a title as a PNG, as a data URL. */
 function picture() {
   const { data, layout } = byId("chart");
   const of = config.forTrying ? `${config.model}, not meant for trading` : config.model;
@@ -151,7 +151,7 @@ function picture() {
   });
 }
 
-/** At most `most` of the times, evenly spread and away from the edges. */
+/** Return at most `most` of the times, evenly spread and away from the edges. */
 function everyFew(times, most) {
   const step = Math.max(1, Math.ceil(times.length / Math.max(2, most)));
   return times.filter((_, index) => index % step === Math.floor(step / 2));

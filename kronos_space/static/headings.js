@@ -65,7 +65,7 @@ function simplified(heading) {
   return (text.match(/\p{L}+/gu) ?? []).join(" ");
 }
 
-/** Which column is which; others, such as Yahoo's "Adj Close", are ignored. */
+/** Find the columns of candles. Others, such as Yahoo's "Adj Close", are ignored. */
 function findColumns(headings) {
   const names = headings.map(simplified);
   const position = {};

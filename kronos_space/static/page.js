@@ -20,7 +20,7 @@ let running = null; // the request in progress: { abort, first }; first: sent wi
 let ticking; // timer that counts its seconds
 let typing; // timer that ends after a pause in typing
 
-/** A message of the service, with its bars named by the rows that they stand in. */
+/** Return a message of the service with rows of the CSV in place of bars. */
 function inTheirRows(message) {
   const translated = message.replace(/\brow (\d+)\b/g, (whole, bar) => {
     const row = candles?.rows[bar];
@@ -31,7 +31,7 @@ function inTheirRows(message) {
 
 // ---- The form ------------------------------------------------------------------------------
 
-/** Read the text again, say what is in it, and draw it. */
+/** Read the text again, describe its candles, and draw them. */
 function candlesChanged() {
   forget();
   setError("csv", "");
@@ -53,7 +53,7 @@ function candlesChanged() {
   draw();
 }
 
-/** The candles of the text; where it has several tickers, those of the chosen one or the first. */
+/** Return the candles of the text; of several tickers, those of the chosen or first one. */
 function chosenCandles() {
   const text = byId("csv").value;
   try {
@@ -67,7 +67,7 @@ function chosenCandles() {
   }
 }
 
-/** The choice between a text's tickers; the chosen one stays where it is among them. */
+/** List the text's tickers; the chosen one stays selected if it is among them. */
 function offerTickers(tickers) {
   const select = byId("ticker");
   const chosen = select.value;
@@ -104,7 +104,7 @@ async function sampleChosen() {
   candlesChanged();
 }
 
-/** The text is no longer the sample's. */
+/** Forget the sample, because the text has changed. */
 function ownCandles() {
   outcome = [];
   if (byId("sample").value !== "") {
@@ -129,7 +129,7 @@ async function fileGiven(file) {
   candlesChanged();
 }
 
-/** The request that the form describes, or null: then each wrong field says why. */
+/** Return the form's request; or null, and show an error at each wrong field. */
 function readForm() {
   for (const name of fields) setError(name, "");
   byId("form-error").textContent = "";
@@ -176,7 +176,7 @@ function setError(name, message, row = null) {
   if (name === "csv") wrongRow = row;
 }
 
-/** Put the cursor into a wrong field, in the CSV onto the wrong row. */
+/** Move the cursor to a wrong field, in the CSV to the wrong row. */
 function focusOn(name) {
   const field = byId(name);
   if (byId("own").contains(field)) byId("own").open = true;
@@ -190,7 +190,7 @@ function focusOn(name) {
   field.scrollLeft = 0;
 }
 
-// ---- Asking --------------------------------------------------------------------------------
+// ---- Requests ------------------------------------------------------------------------------
 
 async function ask(event) {
   event.preventDefault();
@@ -200,13 +200,13 @@ async function ask(event) {
   if (request !== null) await send(request);
 }
 
-/** The forecast shown when the page opens: of the sample, always the same. */
+/** Request the forecast shown when the page opens: that of the sample, always the same. */
 async function askFirst() {
   await sampleChosen();
   if (candles !== null && !config.needsKey) await send({ ...readForm(), seed: 1 }, true);
 }
 
-/** Show the forecast, or why there is none; of the first one only the forecast. */
+/** Show the forecast, or why there is none. Errors of the first request are not shown. */
 async function send(request, first = false) {
   running?.abort();
   const controller = new AbortController();
@@ -238,7 +238,7 @@ async function send(request, first = false) {
   }
 }
 
-/** Show that something happens. What is shown of an earlier request stays, pale. */
+/** Show that a request is running. Earlier results stay, in pale colours. */
 function wait({ symbol, samples, horizon }) {
   const started = performance.now();
   const tick = () => {
@@ -268,7 +268,7 @@ function stopWaiting() {
   draw();
 }
 
-/** Say what the service said, beside the field that it is about. */
+/** Show the service's message next to the field that it is about. */
 function showRefusal(response, error) {
   const message = error?.message ?? `the Space answered ${response.status}`;
   if (response.status === 401) {
@@ -292,9 +292,9 @@ function fieldOf(error) {
   return theirs[name] ?? "csv";
 }
 
-// ---- Small things --------------------------------------------------------------------------
+// ---- Formats -------------------------------------------------------------------------------
 
-/** Times as people write them: dates alone if all are at midnight, seconds only if there are any. */
+/** Format times: only dates if all are at midnight, and seconds only if there are any. */
 function labels(times) {
   const spaced = times.map((time) => time.replace("T", " "));
   if (spaced.every((time) => /^.{10}( 00:00(:00(\.0+)?)?)?$/.test(time))) {
@@ -304,13 +304,13 @@ function labels(times) {
   return spaced.map((time) => time.replace(/^(.{16}):00(\.0+)?/, "$1"));
 }
 
-/** Decimals that suit the size of the prices: 455.49, 27.95, 1.0912, 0.000123. */
+/** Return the decimals for the size of the prices: 455.49, 27.95, 1.0912, 0.000123. */
 function digits() {
   const size = candles?.bars.at(-1).close ?? 100;
   return size >= 10 ? 2 : Math.min(12, 4 - Math.floor(Math.log10(size)));
 }
 
-/** 1,234.50: grouped, with the digits that suit these prices. */
+/** Format a price: 1,234.50, with the decimals of these prices. */
 function price(value) {
   return value.toLocaleString("en", {
     minimumFractionDigits: digits(),
@@ -318,7 +318,7 @@ function price(value) {
   });
 }
 
-/** 1,234 */
+/** Format a whole number: 1,234. */
 function thousands(number) {
   return Number(number).toLocaleString("en", { maximumFractionDigits: 0 });
 }

@@ -35,7 +35,7 @@ class Case:
             dict(zip(self.history, row, strict=True))
             for row in zip(*self.history.values(), strict=True)
         ]
-        return history_from_rows(rows), parse_times(self.targets, what="target")
+        return history_from_rows(rows), parse_times(self.targets, noun="target")
 
 
 def prompt_for(

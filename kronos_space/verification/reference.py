@@ -1,7 +1,7 @@
 """Run the reference package in a separate environment.
 
-It pins an old huggingface_hub, so it cannot be installed beside our packages. Its environment
-uses our other packages, so both sides run the same torch, which is downloaded once.
+It pins an old huggingface_hub, so it cannot be installed with our packages. Its environment uses
+our other packages, so both sides run the same torch, which is downloaded once.
 """
 
 import json
@@ -43,7 +43,7 @@ def reference_python(environment: Path) -> Path:
 def ask(python: Path, script: Path, question: Mapping[str, Any]) -> Any:
     """Run `script` in the reference's environment with `question` as JSON; return its JSON answer.
 
-    The script can import the modules beside it by their bare names.
+    The script can import modules of its folder by their bare names.
 
     Raises:
         ComparisonError: The script fails.
@@ -68,8 +68,8 @@ def _installed_version(python: Path) -> str | None:
 def _make(environment: Path, python: Path) -> None:
     _run([sys.executable, "-m", "venv", str(environment)])
     [own_packages] = environment.glob("lib/python*/site-packages")
-    ours = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (own_packages / "ours.pth").write_text("".join(f"{path}\n" for path in sorted(ours)))
+    folders = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (own_packages / "ours.pth").write_text("".join(f"{path}\n" for path in sorted(folders)))
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1"]
     _run([str(python), *install, f"{PACKAGE}=={VERSION}"])
 
@@ -88,4 +88,4 @@ def _reason(error: OSError | subprocess.CalledProcessError) -> str:
 
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
-    return lines[-1] if lines else "failed without a word"
+    return lines[-1] if lines else "failed without output"

@@ -1,4 +1,4 @@
-"""Checkpoints of the published shapes with reproducible made-up weights.
+"""Checkpoints of the published shapes with reproducible synthetic weights.
 
 Speed and equality with the reference do not depend on the values, and the published weights
 cannot be downloaded everywhere.

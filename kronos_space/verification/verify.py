@@ -3,7 +3,7 @@
     python -m kronos_space.verification.verify                            the bundled kronos-nano
     python -m kronos_space.verification.verify --checkpoint kronos-mini   downloaded from the Hub
     python -m kronos_space.verification.verify --checkpoint FOLDER
-    python -m kronos_space.verification.verify --shape kronos-mini        its shape, made-up weights
+    python -m kronos_space.verification.verify --shape kronos-mini        its shape, random weights
 
 Both forecast the same histories, greedily, in eval mode and float32. Every token must be equal.
 Every value must agree within 1e-5 times the sum of its size and its column's standard deviation.
@@ -131,12 +131,12 @@ def greedy(engine: Engine, case: Case) -> Answer:
     return Answer(paths.s1[0].tolist(), paths.s2[0].tolist(), scale.restore(paths.bars)[0])
 
 
-def compare(case: Case, ours: Answer, reference: Answer, margin: float) -> Comparison:
-    pairs = [*zip(ours.s1, reference.s1, strict=True), *zip(ours.s2, reference.s2, strict=True)]
+def compare(case: Case, engine: Answer, reference: Answer, margin: float) -> Comparison:
+    pairs = [*zip(engine.s1, reference.s1, strict=True), *zip(engine.s2, reference.s2, strict=True)]
     history, _ = case.parsed()
     # a constant column, such as a missing volume, is scaled by EPSILON
     deviation = history.values.std(axis=0) + EPSILON
-    error = np.abs(ours.values - reference.values) / (np.abs(reference.values) + deviation)
+    error = np.abs(engine.values - reference.values) / (np.abs(reference.values) + deviation)
     return Comparison(case, sum(a == b for a, b in pairs), float(error.max()), margin)
 
 
@@ -147,18 +147,19 @@ def report(name: str, comparisons: Sequence[Comparison]) -> str:
         f"{'history':<14}{'bars':>6}{'horizon':>9}{'volume':>8}{'equal tokens':>14}"
         f"{'largest error':>15}{'closest choice':>16}",
     ]
-    for one in comparisons:
-        bars, horizon = len(one.case.history["timestamp"]), len(one.case.targets)
+    for comparison in comparisons:
+        bars, horizon = len(comparison.case.history["timestamp"]), len(comparison.case.targets)
         lines.append(
-            f"{one.case.name:<14}{bars:>6}{horizon:>9}"
-            f"{'yes' if 'volume' in one.case.history else 'no':>8}"
-            f"{f'{one.equal_tokens} of {2 * horizon}':>14}{one.error:>15.1e}{one.margin:>16.1e}"
-            f"{'' if one.equal else '  DIFFERS'}"
+            f"{comparison.case.name:<14}{bars:>6}{horizon:>9}"
+            f"{'yes' if 'volume' in comparison.case.history else 'no':>8}"
+            f"{f'{comparison.equal_tokens} of {2 * horizon}':>14}"
+            f"{comparison.error:>15.1e}{comparison.margin:>16.1e}"
+            f"{'' if comparison.equal else '  DIFFERS'}"
         )
-    different = sum(not one.equal for one in comparisons)
+    differing = sum(not comparison.equal for comparison in comparisons)
     lines.append(
-        f"{different} of {len(comparisons)} differ"
-        if different
+        f"{differing} of {len(comparisons)} differ"
+        if differing
         else f"all {len(comparisons)} equal: every token, and values within {TOLERANCE:.0e}"
     )
     return "\n".join(lines)
@@ -193,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     weights.add_argument(
         "--shape",
         choices=list(PUBLISHED_MODELS),
-        help="the shape of a published model, filled with made-up numbers: no download",
+        help="the shape of a published model, filled with synthetic numbers: no download",
     )
     parser.add_argument(
         "--environment",

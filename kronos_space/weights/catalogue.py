@@ -132,7 +132,7 @@ def check_distinct(names: Sequence[str]) -> None:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise WrongCheckpoint(
             f"KRONOS_MODELS: two checkpoints have the name {twice}; leave one out, or give the "
-            "other a name of its own in its kronos.json"
+            "other a different name in its kronos.json"
         )
 
 

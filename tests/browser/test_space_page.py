@@ -480,7 +480,7 @@ def test_twenty_thousand_rows_are_read_quickly_and_the_newest_sent(
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("prices.xlsx", b"PK\x03\x04\x00\x00\xff", "prices.xlsx is no text. From a spreadsheet,"),
+        ("prices.xlsx", b"PK\x03\x04\x00\x00\xff", "prices.xlsx is not text. From a spreadsheet,"),
         ("all.csv", b"1" * 5_000_001, "all.csv is larger than 5 MB; its newest rows will do."),
         ("empty.csv", b"", "Paste candles, drop a file, or choose a sample."),
     ],

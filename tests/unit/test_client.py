@@ -198,9 +198,9 @@ def test_a_history_that_cannot_be_sent_fails_alone_and_says_why(
     bad: dict[Any, tuple[Any, str]] = {
         "NAN": (with_nan, "NaN or infinity in 1 of 40 bars, the last of 20"),
         "INF": (with_inf, "NaN or infinity in 1 of 40 bars"),
-        "TEXT": (with_text, "no number: could not convert string to float: 'n/a'"),
-        "LESS": (good.drop(columns=["open", "low"]), "not one column open, low, but ['high', "),
-        "TWICE": (pd.concat([good, good], axis=1), "not one column open, high, low, close"),
+        "TEXT": (with_text, "not a number: could not convert string to float: 'n/a'"),
+        "LESS": (good.drop(columns=["open", "low"]), "exactly one column open, low, but ['high', "),
+        "TWICE": (pd.concat([good, good], axis=1), "exactly one column open, high, low, close"),
         "NONE": (good.iloc[:0], "the history has no bars"),
         "RANGE": (good.reset_index(drop=True), "expected a DataFrame with a DatetimeIndex"),
         "LIST": ([1, 2], "expected a DataFrame with a DatetimeIndex"),

@@ -212,7 +212,7 @@ def test_days_of_two_vintages_are_never_mixed_into_one_forecast(
             "until": newest_until(session, "AAPL", TODAY),
             **{
                 f"{days}, {believed}": latest_stored(
-                    session, "AAPL", interval="1d", horizon=days, as_of=TODAY, believed=believed
+                    session, "AAPL", interval="1d", horizon=days, as_of=TODAY, made_until=believed
                 )
                 for days in (2, 5)
                 for believed in (None, later + timedelta(hours=1))

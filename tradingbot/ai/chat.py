@@ -113,8 +113,7 @@ class Chat:
             stopped.set()
 
     def _parts(self, messages: list[BaseMessage], stream: bool) -> Generator[BaseMessage]:
-        """Yield the streamed parts, or the whole answer without streaming or server support for
-        it."""
+        """Yield the streamed parts, or the whole answer if streaming is off or not supported."""
         with self._named():
             begun = False
             if stream:
@@ -167,7 +166,7 @@ class Chat:
             assert isinstance(whole, AIMessage)
             if self._where is not None and not finish_reason(whole):
                 raise AIError(
-                    f"{self._name}: its answer broke off after {len(whole.text):,} characters"
+                    f"{self._name}: its answer ended early, after {len(whole.text):,} characters"
                 )
             return whole
         assert isinstance(parts[0], AIMessage)

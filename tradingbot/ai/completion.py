@@ -41,10 +41,9 @@ class Validating:
 
 
 def validating_copy(model: Any) -> Any:
-    """Return a copy with `Validating` if the model is a ChatOpenAI or a subclass, else the "
-    "model."""
+    """Return a copy with `Validating` of a ChatOpenAI or a subclass; other models unchanged."""
     kind: Any = type(model)
-    if "BaseChatOpenAI" not in {one.__name__ for one in kind.mro()}:
+    if "BaseChatOpenAI" not in {base.__name__ for base in kind.mro()}:
         return model
     copy = model.model_copy()
     copy.__class__ = _validating(kind)
@@ -83,8 +82,8 @@ def readable(response: Any) -> tuple[dict[str, Any], list[InvalidToolCall]]:
 def no_completion(body: Any) -> str:
     """Describe a response that is not a completion."""
     if isinstance(body, str):
-        return f"text that is no JSON: {quoted(body, 200)!r}" if body.strip() else "an empty body"
-    return f"JSON that is no object: {_json(body)}"
+        return f"text that is not JSON: {quoted(body, 200)!r}" if body.strip() else "an empty body"
+    return f"JSON that is not an object: {_json(body)}"
 
 
 def _choices_of_chunk(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -105,9 +104,9 @@ def _raise_error_of(body: Mapping[str, Any]) -> None:
     error = body.get("error")
     if not error:
         return
-    said = error.get("message") if isinstance(error, dict) else error
+    message = error.get("message") if isinstance(error, dict) else error
     code = f" {error['code']}" if isinstance(error, dict) and error.get("code") else ""
-    raise AIError(f"it answered 200 with the error{code}: {quoted(said or _json(error), 300)}")
+    raise AIError(f"it answered 200 with the error{code}: {quoted(message or _json(error), 300)}")
 
 
 def _calls(raw: Any) -> tuple[list[dict[str, Any]], list[InvalidToolCall]]:
@@ -130,8 +129,10 @@ def _calls(raw: Any) -> tuple[list[dict[str, Any]], list[InvalidToolCall]]:
 
 
 def _no_object(arguments: str) -> str:
-    """Return why the arguments are not an object, else "". LangChain detects invalid JSON
-    itself."""
+    """Return why the arguments are not an object, else "".
+
+    LangChain detects invalid JSON itself.
+    """
     try:
         value = json.loads(arguments)
     except ValueError:

@@ -63,8 +63,8 @@ class Conversation:
         if self._step == self._max_steps:
             names = quoted(", ".join(str(call["name"]) for call in called), 200)
             raise AIError(
-                f"the language model gave no answer in max_steps={self._max_steps}; at last it "
-                f"wanted to call {names}"
+                f"the language model gave no answer in max_steps={self._max_steps}; its last "
+                f"answer calls {names}"
             )
         self.messages.append(answer)
         self.calls = answer.tool_calls[:MAX_CALLS]

@@ -88,8 +88,7 @@ def forecast_answer(
 
 
 def as_ticker(symbol: str) -> str | None:
-    """Return the ticker in `symbol`: ' $aapl ' -> AAPL, NASDAQ:AAPL -> AAPL; None if there is
-    none."""
+    """Return the ticker in `symbol`, or None: ' $aapl ' -> AAPL, NASDAQ:AAPL -> AAPL."""
     text = re.sub(r"^[A-Z]+:", "", symbol.strip().strip("'\"`$").upper())
     return text if re.fullmatch(r"\^?[A-Z0-9][A-Z0-9.=-]{0,19}", text) else None
 
@@ -106,8 +105,7 @@ def _shown(horizon: int | str) -> str:
 
 
 def _days(horizon: int | str) -> int | None:
-    """Return the number in 5, '5', '5 days' or '5 trading days'; None if invalid or out of
-    range."""
+    """Return the number in 5, '5', '5 days' or '5 trading days'; None for anything else."""
     if isinstance(horizon, str):
         match = re.fullmatch(
             r"\s*(\d{1,3})\s*(?:(?:trading|business)?\s*(?:days?|bars?|sessions?))?\s*",

@@ -71,13 +71,11 @@ class ForecastDocument(_Document):
     calibration: Annotated[str, Field(description="What made the quantiles, or 'raw'.")]
     shares: Annotated[
         dict[str, float] | None,
-        Field(description="Of quantiles combined with plain forecasts: whose share is how much."),
+        Field(description="Weights of combined quantiles, by forecaster."),
     ]
-    track_record: Annotated[str | None, Field(description="How good this model was.")]
+    track_record: Annotated[str | None, Field(description="The model's past scores.")]
     predictions: list[Prediction]
-    events: Annotated[
-        list[Event], Field(description="What was asked of the paths and stored.")
-    ] = []
+    events: Annotated[list[Event], Field(description="Events estimated from the paths.")] = []
     warnings: list[str]
 
 
@@ -148,7 +146,7 @@ def forecast_document(
             )
             for chance in forecast.events
         ],
-        warnings=[quoted(one, 300) for one in notes[:20]],
+        warnings=[quoted(text, 300) for text in notes[:20]],
     )
 
 

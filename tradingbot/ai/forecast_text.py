@@ -28,7 +28,7 @@ def forecast_text(forecast: ForecastDocument) -> str:
         else f"As of: {as_of}. OLD: {late} more sessions have closed since; it knows none of them.",
         f"Model: {model}; {_PLACES[forecast.source]}, made {_age(forecast.made_at)} ago.",
         *([] if record is None else [f"Its record: {record}."]),
-        *(f"Note: {one}" for one in forecast.warnings),
+        *(f"Note: {warning}" for warning in forecast.warnings),
         "",
         f"Day: {_expected(forecast)} (move from {close}), 10-90 % range, P(up)",
     ]
@@ -60,10 +60,10 @@ def _events(forecast: ForecastDocument) -> list[str]:
     last = bar_text(forecast.predictions[-1].target_date, "1d")
     return [
         "",
-        f"By the close of {last}, chance (and what so few paths leave open):",
+        f"By the close of {last}, chance (and the error of so few paths):",
         *(
-            f"{one.event}: {one.probability[-1]:.0%} ({one.low[-1]:.0%} to {one.high[-1]:.0%})"
-            for one in forecast.events
+            f"{item.event}: {item.probability[-1]:.0%} ({item.low[-1]:.0%} to {item.high[-1]:.0%})"
+            for item in forecast.events
         ),
     ]
 
@@ -107,7 +107,7 @@ def _alone(forecast: ForecastDocument) -> str:
     if not outside:
         return f"{alone}."
     days = "1 day" if outside == 1 else f"{outside} days"
-    return f"{alone}; on {days} it lies outside the range, which its record does not bear out."
+    return f"{alone}; on {days} it is outside the range, which its record does not support."
 
 
 def _age(made_at: datetime) -> str:

@@ -76,7 +76,7 @@ def _provider(environ: Mapping[str, str]) -> tuple[str, str]:
         variable = "OPENROUTER_API_KEY" if is_openrouter else "OPENAI_API_KEY"
         if variable not in keys:
             raise ConfigError(
-                f"{variable} is not set: {url} wants a key; any text will do for a server "
+                f"{variable} is not set: {url} requires a key; any text will do for a server "
                 "that asks for none"
             )
         return url, keys[variable]

@@ -10,8 +10,7 @@ MOST_NAME = 80  # characters of a name chosen by others
 
 
 def name_text(name: object) -> str:
-    """Return a stored name on one short line, so that it cannot act as an instruction to the
-    model."""
+    """Return a stored name on one short line, so that it cannot act as an instruction."""
     return quoted(name, MOST_NAME)
 
 
@@ -30,9 +29,9 @@ def cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
-        return {cleaned(key): cleaned(one) for key, one in value.items()}
+        return {cleaned(key): cleaned(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [cleaned(one) for one in value]
+        return [cleaned(item) for item in value]
     return value
 
 

@@ -25,21 +25,23 @@ MAX_THREADS = 16  # per conversation, including those of tools that hang
 
 
 def as_tools(given: Sequence[BaseTool | Callable[..., Any]]) -> dict[str, BaseTool]:
-    """Return the tools by name. Functions become tools; a later tool replaces one of the same
-    name."""
-    for one in given:
-        if not isinstance(one, BaseTool) and not callable(one):
-            raise ValueError(f"extra_tools has {one!r}: expected a list of tools and functions")
-    tools = (one if isinstance(one, BaseTool) else tool(one) for one in given)
-    return {one.name: _without_exit(one) for one in tools}
+    """Return the tools by name.
+
+    Functions become tools; a later tool replaces one of the same name.
+    """
+    for item in given:
+        if not isinstance(item, BaseTool) and not callable(item):
+            raise ValueError(f"extra_tools has {item!r}: expected a list of tools and functions")
+    tools = (item if isinstance(item, BaseTool) else tool(item) for item in given)
+    return {item.name: _without_exit(item) for item in tools}
 
 
-def _without_exit(one: BaseTool) -> BaseTool:
+def _without_exit(original: BaseTool) -> BaseTool:
     """Return the tool, or a copy whose coroutine cannot end the event loop, as sys.exit() would."""
-    if not _has_coroutine(one):
-        return one
-    copy = one.model_copy()
-    copy.__class__ = _guarded(type(one))
+    if not _has_coroutine(original):
+        return original
+    copy = original.model_copy()
+    copy.__class__ = _guarded(type(original))
     return copy
 
 
@@ -70,10 +72,10 @@ class ToolRuns:
         seconds = default_timeouts().ai_tool
         deadline = time.monotonic() + seconds
         running = [self._begin(call, deadline) for call in calls]
-        wait([one for one in running if one], max(0.0, deadline - time.monotonic()))
+        wait([future for future in running if future], max(0.0, deadline - time.monotonic()))
         return [
-            one.result() if one and one.done() else _late(call, seconds)
-            for call, one in zip(calls, running, strict=True)
+            future.result() if future and future.done() else _late(call, seconds)
+            for call, future in zip(calls, running, strict=True)
         ]
 
     def _begin(self, call: ToolCall, deadline: float) -> Future[ToolMessage] | None:
@@ -85,8 +87,7 @@ class ToolRuns:
         return running
 
     async def run_async(self, calls: Sequence[ToolCall]) -> list[ToolMessage]:
-        """Like `run`, but asynchronous: coroutines run in the caller's event loop, others in
-        threads."""
+        """Run the calls as `run` does: coroutines in the caller's event loop, others in threads."""
         seconds = default_timeouts().ai_tool
         tasks = [asyncio.create_task(self._result_async(call)) for call in calls]
         try:
@@ -100,11 +101,11 @@ class ToolRuns:
         ]
 
     async def _result_async(self, call: ToolCall) -> ToolMessage:
-        one = self._tools.get(call["name"])
-        if one is None or not _has_coroutine(one):
+        called = self._tools.get(call["name"])
+        if called is None or not _has_coroutine(called):
             return await self._in_thread(partial(_result, call, self._tools, 0.0))
         try:
-            return _message(call, await one.ainvoke(_request(call)))
+            return _message(call, await called.ainvoke(_request(call)))
         except Exception as error:
             return _failed(call, error)
 
@@ -117,19 +118,21 @@ class ToolRuns:
 
 def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> ToolMessage:
     """Run one tool in this thread. A tool with only a coroutine, as from MCP, runs in a loop."""
-    one = tools.get(call["name"])
-    if one is None:
+    called = tools.get(call["name"])
+    if called is None:
         known = ", ".join(tools) or "none"
         return error_message(call, f"no such tool. There are: {known}.")
     request = _request(call)
     try:
         try:
-            if not _only_coroutine(one):
-                return _message(call, one.invoke(request))
+            if not _only_coroutine(called):
+                return _message(call, called.invoke(request))
         except NotImplementedError:  # a custom tool signals this way that it has only a coroutine
-            if not _has_coroutine(one):
+            if not _has_coroutine(called):
                 raise
-        return _message(call, wait_for(partial(one.ainvoke, request), deadline - time.monotonic()))
+        return _message(
+            call, wait_for(partial(called.ainvoke, request), deadline - time.monotonic())
+        )
     except TimeoutError as error:
         if deadline <= time.monotonic():
             return _late(call, default_timeouts().ai_tool)
@@ -139,14 +142,18 @@ def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> T
         return _failed(call, error)
 
 
-def _has_coroutine(one: BaseTool) -> bool:
-    if isinstance(one, StructuredTool | Tool):
-        return one.coroutine is not None
-    return type(one)._arun is not BaseTool._arun
+def _has_coroutine(checked: BaseTool) -> bool:
+    if isinstance(checked, StructuredTool | Tool):
+        return checked.coroutine is not None
+    return type(checked)._arun is not BaseTool._arun
 
 
-def _only_coroutine(one: BaseTool) -> bool:
-    return isinstance(one, StructuredTool | Tool) and one.func is None and _has_coroutine(one)
+def _only_coroutine(checked: BaseTool) -> bool:
+    return (
+        isinstance(checked, StructuredTool | Tool)
+        and checked.func is None
+        and _has_coroutine(checked)
+    )
 
 
 def _request(call: ToolCall) -> ToolCall:

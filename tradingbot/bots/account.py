@@ -155,8 +155,7 @@ class Account:
         return paid
 
     def rebalance(self, weights: Mapping[str, float]) -> None:
-        """Change the positions in these tickers to shares of the value of cash and positions
-        together.
+        """Change the positions in these tickers to shares of the account's value.
 
         Sales come first. If costs leave too little cash for all purchases, all are reduced in
         proportion. Other positions stay. The rest remains cash. Raises TradeRefused unless weights

@@ -50,9 +50,7 @@ class Backtest:
         return float((self.trades["quantity"] * self.trades["price"]).sum() / self.equity.mean())
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per bar: equity, invested, buy_and_hold in USD; drawdown, exposure as
-        shares.
-        """
+        """Return rows by bar: equity, invested, buy_and_hold (USD); drawdown, exposure (shares)."""
         drawdown = 1 - self.equity / self.equity.cummax()
         return self.curves.assign(drawdown=drawdown, exposure=self.curves["invested"] / self.equity)
 

@@ -1,5 +1,4 @@
-"""The basis of a bot's quantities (the shares in which they are counted), and the source's
-facts."""
+"""The basis of a bot's quantities, that is, the shares they count, and the source's facts."""
 
 from datetime import datetime
 

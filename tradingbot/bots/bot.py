@@ -112,7 +112,7 @@ class Bot(AsCommand):
                 as_of=as_of,
                 model_name=model,
                 close_at=lambda _: close,
-                believed=replayed,
+                made_until=replayed,
             )
 
     # one round ---------------------------------------------------------------------------

@@ -112,9 +112,7 @@ class PaperBroker:
         self.moments += [opening.moments[fill.symbol] for fill in new]
 
     def credit_dividends(self, until: Mapping[str, date] | None = None) -> None:
-        """Credit dividends up to and including each ticker's day, by default all, on current
-        holdings.
-        """
+        """Credit dividends on current holdings, up to each ticker's day in `until`, or all."""
         for dividend in list(self.settlement.dividends):
             if until and dividend.day.date() > until.get(dividend.symbol, min(until.values())):
                 continue
@@ -159,7 +157,7 @@ def trading(
     """Yield the account at the newest closes of `frames`; store it if the block ends without error.
 
     Raises DataError if a ticker has no close. Tickers in `held` that are found delisted are
-    skipped: their positions are closed whatever the block does.
+    skipped: their positions are closed in any case.
     """
     known = look_up_held(strategy.name, strategy.interval, frames, look_up, sessions)
     delisted = {symbol for symbol in held if symbol in known and known[symbol].is_delisted}

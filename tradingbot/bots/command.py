@@ -149,7 +149,7 @@ def run_command(
             str | None,
             typer.Option(
                 metavar="URL",
-                help="The database. Everybody on this machine can read it in `ps`: where it has a "
+                help="The database. Other users of this machine can see it in `ps`: if it has a "
                 "password, set DATABASE_URL instead.",
             ),
         ] = None,

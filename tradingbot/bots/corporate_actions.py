@@ -43,7 +43,7 @@ class PastActions:
                     f"earlier prices are divided by {ratio:g}"
                 )
         if actions.dividends is None and may_pay_dividends(symbol):
-            self.notes.append(f"{symbol}: its dividends are not told, and not credited")
+            self.notes.append(f"{symbol}: its dividends are unknown, and not credited")
         self.dividends[symbol] = dividends
         return bars
 

@@ -36,8 +36,7 @@ def due(
 
 
 def held_before(session: Session, bot: str, dividend: Dividend, held: float) -> float | None:
-    """Return the quantity that the bot held before the day of `dividend`, given that it holds
-    `held`.
+    """Return the quantity held before the day of `dividend`, given the current quantity `held`.
 
     None if it has not traded the ticker since: an earlier order may still be filled.
     """

@@ -2,8 +2,8 @@
 
     python -m tradingbot.kronostraderbot --source sample
 
-It buys if a forecast's expected move exceeds a threshold and its uncertainty agrees, sells
-likewise, and prints each decision with its reason. Exit codes: those of `Bot.main`.
+It buys if a forecast's expected move exceeds a threshold and its uncertainty agrees, sells in the
+opposite case, and prints each decision with its reason. Exit codes: those of `Bot.main`.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class KronosTraderBot(Bot):
     own mean. The bot then holds while the model's skill (1 - its CRPS ÷ a random walk's, see
     docs/concepts/scores.md) over the ticker's last 60 sessions, or fewer if there are fewer, is
     unknown or below `min_skill`. It also holds until the interval of the whole record, which is
-    valid for nightly checks, lies above `min_skill`. Today's record says nothing about the past, so
+    valid for nightly checks, is above `min_skill`. Today's record is not that of the past, so
     backtests refuse `min_skill`.
     """
 
@@ -117,14 +117,14 @@ class KronosTraderBot(Bot):
                 interval=forecast.interval,
             )
         if skill is None:
-            return "held, for the model's skill is not known yet; `kronosbot score` counts it"
+            return "holding: no skill score yet (run `kronosbot score`)"
         if skill.value < self.min_skill:
-            return f"held, for the model's skill is {skill.value:+.2f} ({skill.where})"
+            return f"holding: the model's skill is {skill.value:+.2f} ({skill.where})"
         if skill.at_least is None:
-            return "held, for too few sessions show its skill; `kronosbot score` counts them"
+            return "holding: too few sessions for a certain skill (run `kronosbot score`)"
         if skill.at_least < self.min_skill:
             return (
-                f"held, for the model's skill is {skill.value:+.2f} ({skill.where}), but only "
+                f"holding: the model's skill is {skill.value:+.2f} ({skill.where}), but only "
                 f"{skill.at_least:+.2f} is certain ({skill.shown_by})"
             )
         return None
@@ -137,10 +137,10 @@ class KronosTraderBot(Bot):
         if bar == self._bar:  # the same for each ticker
             return self._model
         self._bar = bar
-        believed = next_open(self.symbol, bar, self.interval)
+        made_until = next_open(self.symbol, bar, self.interval)
         with self.sessions() as session:
             return newest_model_as_of(
-                session, self.tickers, interval=self.interval, bar=bar, believed=believed
+                session, self.tickers, interval=self.interval, bar=bar, made_until=made_until
             )
 
     def _why_none(self) -> str:
@@ -158,7 +158,7 @@ class KronosTraderBot(Bot):
             return "no stored forecast; kronosbot makes them"
         if newest == bar:
             return f"its forecast does not reach {self.horizon} bars ahead"
-        return f"its newest forecast is of {bar_text(newest, self.interval)}, and too old"
+        return f"its newest forecast, of {bar_text(newest, self.interval)}, is too old"
 
 
 def _within(name: str, value: float, low: float, high: float) -> float:

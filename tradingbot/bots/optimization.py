@@ -102,8 +102,7 @@ def optimize(
 
 
 def deflated_sharpe(returns: "np.ndarray[Any, Any]", ratios: "np.ndarray[Any, Any]") -> float:
-    """Return the probability that the ratio of `returns` is above 0, given it is the best of
-    `ratios`.
+    """Return the probability that the true ratio of `returns`, the best of `ratios`, is above 0.
 
     Ratios are per bar; see the module. NaN if there were no moves.
     """

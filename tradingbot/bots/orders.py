@@ -101,7 +101,7 @@ def reaching_back(
 def decided_at(closed: datetime, now: datetime, interval: str) -> datetime:
     """Return when a decision on a bar that closed at `closed` counts as made, if it is `now`.
 
-    A small delay is ignored, since otherwise nobody could trade at the open of the next bar where
+    A small delay is ignored, since otherwise no bot could trade at the open of the next bar where
     bars follow each other without a pause.
     """
     return closed if now - closed <= bar_length(interval) * PROMPT else now

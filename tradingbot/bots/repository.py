@@ -221,7 +221,7 @@ def _bot_row(session: Session, name: str, *, lock: bool) -> BotRow | None:
     except (TypeError, ValueError, RecursionError) as error:
         cause = error
     raise BotError(
-        f"bots.portfolio of {name!r} cannot be read, or a time beside it: expected an object such "
+        f"bots.portfolio of {name!r} cannot be read, or a time in its row: expected an object such "
         'as {"USD": 10000, "AAPL": 12.5}; nothing was traded'
     ) from cause
 

@@ -120,7 +120,7 @@ def _without_dividends(symbols: Sequence[str]) -> list[str]:
     if not symbols:
         return []
     names = ", ".join(symbols)
-    return [f"{names}: the source tells of no dividends, and none are credited"]
+    return [f"{names}: the source reports no dividends, so none are credited"]
 
 
 def _newest_bars(
@@ -177,13 +177,13 @@ def _fill_orders(
 ) -> list[Order]:
     """Fill orders of earlier rounds that have opened; return the orders that still wait."""
     broker.settlement.remarks += [
-        f"{order.symbol}: what was decided on {order.bar:%Y-%m-%d %H:%M} has lapsed, for the "
+        f"{order.symbol}: the decision on {order.bar:%Y-%m-%d %H:%M} has lapsed: the "
         "candles do not reach back to it"
         for order in broker.orders
         if order.symbol in bars and order.bar < bars[order.symbol].index[0]
     ]
     broker.settlement.remarks += [
-        f"{order.symbol}: what was decided on {order.bar:%Y-%m-%d %H:%M} has lapsed, for it is no "
+        f"{order.symbol}: the decision on {order.bar:%Y-%m-%d %H:%M} has lapsed: it is no "
         "longer watched"
         for order in broker.unwatched
         if order.decision
@@ -203,7 +203,7 @@ def _without_lapsed(broker: PaperBroker, waiting: Iterable[Order], request: Requ
             still.append(order)
         elif order.decision:
             broker.settlement.remarks.append(
-                f"{order.symbol}: what was decided on {order.bar:%Y-%m-%d %H:%M} has lapsed: "
+                f"{order.symbol}: the decision on {order.bar:%Y-%m-%d %H:%M} has lapsed: "
                 f"{waited} sessions without a bar to trade at"
             )
     return still

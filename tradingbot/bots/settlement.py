@@ -1,9 +1,9 @@
 """Settle what happened to a bot's positions since the last check, independent of its decisions.
 
 Splits change the number of shares held, dividends are credited, and a ticker without bars for
-DELISTED_AFTER sessions is closed at its last price. Each is done once, however often and with
-whatever period the bot runs, because `bot_positions` stores the basis of each quantity. If the
-candles are unclear, the ticker is not traded.
+DELISTED_AFTER sessions is closed at its last price. Each is done once, for any number of runs and
+any period, because `bot_positions` stores the basis of each quantity. If the candles are unclear,
+the ticker is not traded.
 """
 
 from collections.abc import Mapping
@@ -262,8 +262,8 @@ class Settlement:
 
     def _stop(self, symbol: str, why: str) -> None:
         way_out = (
-            f"`kronosbot portfolio set {self._row.name} {symbol} QUANTITY` says what is held in "
-            "shares of today"
+            f"`kronosbot portfolio set {self._row.name} {symbol} QUANTITY` sets it in "
+            "today's shares"
         )
         self.stopped[symbol] = DataError(f"{why}; not traded: {way_out}", symbol=symbol)
         self._remark(f"{symbol}: {why}; it is not traded")

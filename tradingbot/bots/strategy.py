@@ -34,7 +34,7 @@ class Strategy:
     `name` identifies the bot. It watches `tickers` in bars of `interval` (1d, or minutes and hours:
     15m, 1h), over the newest `period` (10d, 4wk, 6mo, 1y, max). Decisions are traded at the open of
     the next bar, or, with `fill="close"`, at the close of their own bar. That is optimistic: when a
-    close is known, nobody can trade at it. `params` are the strategy's own keywords. Raises
+    close is known, it is too late to trade at it. `params` are the strategy's own keywords. Raises
     ConfigError for invalid arguments, such as no tickers.
     """
 
@@ -74,7 +74,7 @@ class Strategy:
         **params: Any,
     ) -> None:
         if not isinstance(name, str) or not name.strip() or name.strip() == "kronosbot":
-            raise ConfigError(f"a bot named {name!r}: expected a name of its own, such as 'my-bot'")
+            raise ConfigError(f"a bot named {name!r}: expected another name, such as 'my-bot'")
         if not name.isprintable():  # it appears in tables, logs and terminals
             raise ConfigError(f"a bot named {name!r}: expected letters, digits, spaces and signs")
         self.name = name.strip()
@@ -131,14 +131,14 @@ class Strategy:
     @property
     def history(self) -> pd.DataFrame:
         """Return the bars of `self.symbol` up to and including the current one."""
-        frame, end = self._bars_seen("history is there while a decision is made")
+        frame, end = self._bars_seen("history is available in a decision only")
         return frame.iloc[:end]
 
     @property
     def portfolio(self) -> dict[str, float]:
         """Return a copy of the portfolio, `{"USD": cash, "AAPL": quantity}`."""
         if self._account is None:
-            raise RuntimeError("Strategy.portfolio is there while a decision is made")
+            raise RuntimeError("Strategy.portfolio is available in a decision only")
         return dict(self._account.portfolio)
 
     @property

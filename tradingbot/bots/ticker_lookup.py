@@ -81,7 +81,7 @@ class TickerLookup:
         found: pd.DataFrame = bars[bars.index < end]
         if found.empty:
             days = f"{begin:%Y-%m-%d} to {end - timedelta(days=1):%Y-%m-%d}"
-            raise DataError(f"no bars from {days}: say other days", symbol=symbol)
+            raise DataError(f"no bars from {days}: give other days", symbol=symbol)
         return found
 
     def with_actions(self, frames: Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
@@ -120,7 +120,7 @@ class TickerLookup:
             return None
         if isinstance(frame, DataError):
             try:
-                frame, _, _ = self._data.judge(symbol, interval=self._interval)
+                frame, _, _ = self._data.inspect(symbol, interval=self._interval)
             except DataUnavailable:
                 return None
             except DataError:

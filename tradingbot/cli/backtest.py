@@ -116,7 +116,7 @@ def backtest(
             evaluation = evaluate(out)
         except (KronosError, Stopped) as error:
             reporter.end()
-            fail(error, as_json=as_json, left=f"{walked.there()}, the same command resumes it")
+            fail(error, as_json=as_json, left=f"{walked.progress()}, the same command resumes it")
         reporter.end()
     code = 1 if walked.failed or walked.missing else 0
     finish(

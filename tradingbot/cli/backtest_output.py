@@ -53,7 +53,7 @@ def backtest_document(walked: WalkForwardResult, evaluation: Evaluation) -> dict
         "in_training": evaluation.in_training,
         "without_outcome": evaluation.without_outcome,
         "jumps": evaluation.jumps,
-        "measures": {name: asdict(one) for name, one in evaluation.measures.items()},
+        "measures": {name: asdict(metrics) for name, metrics in evaluation.measures.items()},
         "chain": None if evaluation.chain is None else asdict(evaluation.chain),
     }
 
@@ -66,7 +66,7 @@ def show_backtest(walked: WalkForwardResult, evaluation: Evaluation, console: Co
 
 def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
     measured = evaluation.measures
-    lines = [_HEAD[0], _HEAD[1], *(_row(name, one) for name, one in measured.items()), ""]
+    lines = [_HEAD[0], _HEAD[1], *(_row(name, metrics) for name, metrics in measured.items()), ""]
     if evaluation.chain is not None:
         lines += [*_chain(evaluation.chain), ""]
     counts = evaluation.in_training
@@ -75,14 +75,14 @@ def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
     lines.append(f"Trained   {walked.model}: {trained_until(walked.model)}")
     lines.append(f"          of {total:,} forecasts with an outcome" + (trained and f": {trained}"))
     if without := evaluation.without_outcome:
-        every = total + without
-        lines.append(f"No bar    {without:,} of {every:,} forecasts: no candle of their session")
+        due = total + without
+        lines.append(f"No bar    {without:,} of {due:,} forecasts: no candle of their session")
     for symbol, jump in evaluation.jumps.items():
         lines.append(f"Jump      {symbol}: its close was {jump}. A split that is missing from")
         lines.append("          the candles? Then the figures above are unreliable")
     for symbol, count in walked.fewer.items():
-        some = "1 window" if count == 1 else f"{count:,} windows"
-        lines.append(f"Fewer     {symbol}: its history allows {some} only")
+        allowed = "1 window" if count == 1 else f"{count:,} windows"
+        lines.append(f"Fewer     {symbol}: its history allows {allowed} only")
     for symbol, error in walked.failed.items():
         lines.append(f"Failed    {symbol}: {error.reason}")
     if walked.missing:
@@ -98,12 +98,12 @@ def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
 
 def _chain(chain: Chain) -> list[str]:
     """Return the score of each way of serving the forecasts, and the final weights."""
-    some = "unseen in training" if chain.unseen else "all in training"
+    days = "unseen in training" if chain.unseen else "all in training"
     lines = [
-        f"As served: {chain.n:,} forecasts, {some}; nothing looks ahead",
+        f"As served: {chain.n:,} forecasts, {days}; nothing looks ahead",
         "              CRPS below a random walk  below one by EWMA         Closes inside the band",
         "              (95 % interval)           (95 % interval)           50 %   80 %   90 %",
-        *(_link(name, one) for name, one in chain.links.items()),
+        *(_link(name, link) for name, link in chain.links.items()),
     ]
     ranked = sorted(chain.shares.items(), key=lambda item: -item[1])
     lines.append("Shares    " + ", ".join(f"{name} {share:.0%}" for name, share in ranked))
@@ -116,10 +116,10 @@ def _chain(chain: Chain) -> list[str]:
     return lines
 
 
-def _link(name: str, one: Link) -> str:
-    random = _skill(one.crps_skill) + _bounds(one.skill_low, one.skill_high)
-    ewma = _skill(one.ewma_skill) + _bounds(one.ewma_low, one.ewma_high)
-    held = (one.coverage_50, one.coverage_80, one.coverage_90)
+def _link(name: str, link: Link) -> str:
+    random = _skill(link.crps_skill) + _bounds(link.skill_low, link.skill_high)
+    ewma = _skill(link.ewma_skill) + _bounds(link.ewma_low, link.ewma_high)
+    held = (link.coverage_50, link.coverage_80, link.coverage_90)
     return f"{name:14}{random:26}{ewma:26}" + "".join(f"{share:<7.1%}" for share in held).rstrip()
 
 

@@ -26,7 +26,7 @@ def calibration_document(found: Recalibration) -> dict[str, Any]:
     return {
         "models": [
             {
-                **dict(zip(("model", "revision", "interval"), one.calibration.key, strict=True)),
+                **dict(zip(("model", "revision", "interval"), fit.calibration.key, strict=True)),
                 "bands": [
                     {
                         "asset_class": outcome.asset_class,
@@ -38,14 +38,14 @@ def calibration_document(found: Recalibration) -> dict[str, Any]:
                         "n_since": outcome.n_since,
                         "calibrated": outcome.coverage,
                     }
-                    for outcome in one.outcomes
+                    for outcome in fit.outcomes
                 ],
             }
-            for one in found.fits
+            for fit in found.fits
         ],
         "combinations": [
             {
-                **dict(zip(("model", "revision", "interval"), one.key, strict=True)),
+                **dict(zip(("model", "revision", "interval"), combination.key, strict=True)),
                 "pools": [
                     {
                         "asset_class": kind,
@@ -57,10 +57,10 @@ def calibration_document(found: Recalibration) -> dict[str, Any]:
                         "median_kept": state.kept,
                         "served": suffices(state),
                     }
-                    for (kind, step), state in sorted(one.pools.items())
+                    for (kind, step), state in sorted(combination.pools.items())
                 ],
             }
-            for one in found.combinations
+            for combination in found.combinations
         ],
         "left_out": dict(found.left_out),
         "rows": found.rows,
@@ -71,19 +71,19 @@ def calibration_document(found: Recalibration) -> dict[str, Any]:
 
 def show_calibration(found: Recalibration, console: Console) -> None:
     """Print tables per model, then what was left out or stored, or why nothing was learnt."""
-    for one in found.fits:
-        name, revision, interval = one.calibration.key
+    for fit in found.fits:
+        name, revision, interval = fit.calibration.key
         print_line(
             console,
             f"{name}, revision {short_revision(revision) or 'unknown'}, {interval}: the 80 % band",
         )
-        print_table(console, _table(one))
+        print_table(console, _table(fit))
         print_line(console)
     for combination in found.combinations:
         if combination.pools:
             name, revision, interval = combination.key
-            what = f"{name}, revision {short_revision(revision)}, {interval}: each one's share"
-            print_line(console, what)
+            title = f"{name}, revision {short_revision(revision)}, {interval}: each one's share"
+            print_line(console, title)
             print_table(console, _share_table(combination))
             print_line(console)
     for reason, n in found.left_out.most_common():
@@ -92,12 +92,12 @@ def show_calibration(found: Recalibration, console: Console) -> None:
         print_line(console, line)
 
 
-def _table(one: Fit) -> Table:
+def _table(fit: Fit) -> Table:
     table = plain_table(
         *("Class", "Step", "n", "Raw held", "Factor", "Learnt from", "n since", "Held since"),
         left=("Class", "Learnt from"),
     )
-    for outcome in one.outcomes:
+    for outcome in fit.outcomes:
         table.add_row(
             outcome.asset_class,
             str(outcome.step),
@@ -111,11 +111,13 @@ def _table(one: Fit) -> Table:
     return table
 
 
-def _share_table(one: Combination) -> Table:
-    names = list(dict.fromkeys(name for state in one.pools.values() for name in _shares(state)))
+def _share_table(combination: Combination) -> Table:
+    names = list(
+        dict.fromkeys(name for state in combination.pools.values() for name in _shares(state))
+    )
     head = [name.capitalize() if name in FORECASTERS else name for name in names]
     table = plain_table("Class", "Step", "Sessions", "n", *head, "Served", left=("Class", "Served"))
-    for (kind, step), state in sorted(one.pools.items()):
+    for (kind, step), state in sorted(combination.pools.items()):
         table.add_row(
             "all" if kind == ALL_CLASSES else kind,
             str(step),
@@ -149,13 +151,13 @@ def _verdict(found: Recalibration) -> list[str]:
         lines.append(
             f"Too little: no forecast has an outcome yet; bands stay raw until {needs} have one"
         )
-    for one in found.fits:
-        if not one.calibration.pools:
-            n = sum(outcome.n for outcome in one.outcomes)
-            earlier = one.calibration.key in found.earlier
+    for fit in found.fits:
+        if not fit.calibration.pools:
+            n = sum(outcome.n for outcome in fit.outcomes)
+            earlier = fit.calibration.key in found.earlier
             until = "the previous factors stay" if earlier else "its bands stay raw"
             lines.append(
-                f"Too little: {one.calibration.key[0]} has {n} forecasts with an outcome; "
+                f"Too little: {fit.calibration.key[0]} has {n} forecasts with an outcome; "
                 f"{until} until {needs} have one"
             )
     if found.stored_in is None:

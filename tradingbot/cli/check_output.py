@@ -81,8 +81,12 @@ def show_check(check: Check, console: Console) -> None:
         for ticker in check.tickers
         for finding, action in ticker.findings
     ]
-    lines += [("refused", one.symbol, one.error) for one in check.tickers if one.error is not None]
-    lines += [("note", one.symbol, note) for one in check.tickers for note in one.notes]
+    lines += [
+        ("refused", checked.symbol, checked.error)
+        for checked in check.tickers
+        if checked.error is not None
+    ]
+    lines += [("note", checked.symbol, note) for checked in check.tickers for note in checked.notes]
     if lines:
         print_line(console)
     for action, symbol, text in lines:

@@ -31,17 +31,19 @@ def show_events(found: EventScoring, rows: Sequence[Row[Any]], console: Console)
     measured = False
     for (model, revision, interval), of_record in groupby(sorted(rows, key=record), record):
         whole = [row for row in of_record if (row.symbol, row.step) == (ALL_SYMBOLS, ALL_STEPS)]
-        every = next((row for row in whole if row.event == ALL_EVENTS), None)
-        if every is None:  # only some tickers have been scored so far
+        all_events = next((row for row in whole if row.event == ALL_EVENTS), None)
+        if all_events is None:  # only some tickers have been scored so far
             continue
         name = f"{model} ({revision})" if revision else model
-        print_line(console, f"{name}, {interval}: {every.n} event probabilities with an outcome")
-        if every.brier is None:
-            print_line(console, f"Too few to say anything: {every.n} of {MIN_FORECASTS}")
+        print_line(
+            console, f"{name}, {interval}: {all_events.n} event probabilities with an outcome"
+        )
+        if all_events.brier is None:
+            print_line(console, f"Too few to say anything: {all_events.n} of {MIN_FORECASTS}")
         else:
             measured = True
-            _show_scores([*(row for row in whole if row is not every), every], console)
-            _show_reliability(every.bins, console)
+            _show_scores([*(row for row in whole if row is not all_events), all_events], console)
+            _show_reliability(all_events.bins, console)
         print_line(console)
     if measured:
         for line in EXPLAINED:
@@ -70,13 +72,13 @@ def _show_scores(rows: Sequence[Row[Any]], console: Console) -> None:
 
 def _show_reliability(bins: Sequence[dict[str, Any]], console: Console) -> None:
     table = plain_table("Probability", "n", "Mean", "Rate", "(95 %)", left=("(95 %)",), gap=1)
-    for one in bins:
+    for row in bins:
         table.add_row(
-            f"{100 * one['from']:.0f} to {100 * one['to']:.0f} %",
-            str(one["n"]),
-            f"{one['probability']:.0%}",
-            f"{one['frequency']:.0%}",
-            f"({100 * one['low']:.0f} to {100 * one['high']:.0f})" if "low" in one else "",
+            f"{100 * row['from']:.0f} to {100 * row['to']:.0f} %",
+            str(row["n"]),
+            f"{row['probability']:.0%}",
+            f"{row['frequency']:.0%}",
+            f"({100 * row['low']:.0f} to {100 * row['high']:.0f})" if "low" in row else "",
         )
     print_table(console, table)
 

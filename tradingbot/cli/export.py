@@ -116,12 +116,12 @@ def events(
     from tradingbot.cli.export_output import export, stored
     from tradingbot.persistence.export_queries import exported_event_scores, exported_events
 
-    which = {"symbols": symbols or (), "model": model}
+    selection = {"symbols": symbols or (), "model": model}
     if scores:
-        rows = stored(database_url, exported_event_scores, **which)
+        rows = stored(database_url, exported_event_scores, **selection)
         nothing = "there are no scores of events to export: `kronosbot score` makes some"
     else:
-        rows = stored(database_url, exported_events, **which, since=since)
+        rows = stored(database_url, exported_events, **selection, since=since)
         nothing = "there are no events to export: `kronosbot run` makes some, with KRONOS_EVENTS"
     export(rows, out, form, nothing=nothing)
 

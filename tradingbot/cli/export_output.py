@@ -42,7 +42,7 @@ def export(rows: Iterable[Row], out: Path | None, form: Format, *, nothing: str)
         with stop_on_signals():
             count = write_rows(_non_empty(rows, nothing), out, form)
     except (KronosError, Stopped) as error:
-        fail(error, left="" if out is None else f"{out} is as it was")
+        fail(error, left="" if out is None else f"{out} is unchanged")
     if out is not None:
         stdout = SafeStream(sys.stdout)
         stdout.write(f"{out}: {count:,} rows\n")
@@ -63,11 +63,11 @@ def write_rows(rows: Iterable[Row], out: Path | None, form: Format) -> int:
         count = write(rows, stream.as_text())
         stream.flush()
         return count
-    with replaced(out) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+    with replaced(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         return write(rows, file)
 
 
-def stored(url: str | None, read: Callable[..., Iterator[Row]], **which: Any) -> Iterator[Row]:
+def stored(url: str | None, read: Callable[..., Iterator[Row]], **selection: Any) -> Iterator[Row]:
     """Yield the rows of `read(session, **which)`.
 
     Raises:
@@ -78,7 +78,7 @@ def stored(url: str | None, read: Callable[..., Iterator[Row]], **which: Any) ->
         raise DatabaseError(f"there is no {redact(url)} yet: the first `kronosbot run` creates it")
     with read_only_session(url) as session:
         warn_of_damaged_rows(session)
-        yield from read(session, **which)
+        yield from read(session, **selection)
 
 
 def backtested(path: Path, *, closes: bool) -> Iterator[Row]:
@@ -158,8 +158,8 @@ def _write_parquet(rows: Iterable[Row], out: Path | None) -> int:
             f"--format parquet: the package pyarrow is missing: {install_command('parquet')}"
         ) from error
     table = pd.DataFrame([dict(row) for row in rows])
-    with replaced(out) as beside:
+    with replaced(out) as temporary:
         buffer = io.BytesIO()
         table.to_parquet(buffer, index=False)
-        beside.write_bytes(buffer.getvalue())
+        temporary.write_bytes(buffer.getvalue())
     return len(table)

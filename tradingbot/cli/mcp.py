@@ -62,13 +62,13 @@ def serve_mcp(
 
         url = database_url or configured_url()
         get_engine(url)  # does not connect; reports an invalid address early
-        there = database_exists(url)
+        exists = database_exists(url)
         tools = KronosTools(Settings.from_env(), url, source=source)
         listener = listen(port) if http else None
     except KronosError as error:
         fail(error)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
-    if not there:
+    if not exists:
         typer.echo(
             f"There is no {redact(url)} yet, so forecasts come from the Space alone: `kronosbot "
             "run` creates it. For another database set DATABASE_URL or give --database-url",

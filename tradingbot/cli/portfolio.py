@@ -121,5 +121,5 @@ def set_quantity(
             before = set_by_hand(session, bot, ticker, quantity)
     except KronosError as error:
         fail(error)
-    told = f"{before:.6g}" if isinstance(before, float) else quoted(str(before))
-    typer.echo(f"{bot} holds {quantity:.6g} {ticker.strip().upper()}; before: {told}")
+    previous = f"{before:.6g}" if isinstance(before, float) else quoted(str(before))
+    typer.echo(f"{bot} holds {quantity:.6g} {ticker.strip().upper()}; before: {previous}")

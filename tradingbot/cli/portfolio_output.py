@@ -32,7 +32,7 @@ UNKNOWN = "not known"
 
 def portfolio_document(database: str, found: Sequence[BotStatement]) -> dict[str, Any]:
     """Return the JSON document. Times of trades have a zone; times of bars do not."""
-    bots = [asdict(one) for one in found]
+    bots = [asdict(statement) for statement in found]
     for bot in bots:
         for trade in bot["trades"]:
             trade["at"] = trade["at"].replace(tzinfo=UTC)

@@ -69,7 +69,7 @@ def write_report(
                 backtest=backtest,
             )
     except (KronosError, Stopped) as error:
-        fail(error, left=f"{out} is as it was")
+        fail(error, left=f"{out} is unchanged")
     stdout = SafeStream(sys.stdout)
     stdout.write(f"{out}: {written.summary}; {written.size / 1e6:.1f} MB\n")
     stdout.flush()

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 
 class RunCommand(Command):
-    """The command `run`. A run that ends with a wrong option prints a summary like any other
-    run."""
+    """The command `run`.
+
+    A run that ends with a wrong option prints a summary like any other run.
+    """
 
     def refuse(self, ctx: Any, error: KronosError) -> NoReturn:
         """Print the summary of a run that did nothing, and end the command."""

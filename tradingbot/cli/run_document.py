@@ -65,7 +65,7 @@ def digest(summary: RunSummary) -> dict[str, Any]:
         "shard": summary.shard,
         "database": summary.database,
         "dry_run": summary.dry_run,
-        "challengers": [asdict(one) for one in summary.challengers],
+        "challengers": [asdict(challenger) for challenger in summary.challengers],
         "counts": summary.counts(),
         "durations": {name: round(took, 3) for name, took in summary.durations.items()},
         "failures": [

@@ -78,32 +78,38 @@ def lines_of(summary: RunSummary) -> list[str]:
 def _model_lines(summary: RunSummary) -> Iterator[str]:
     forecasts = summary.forecasts
     if forecasts:
-        some = forecasts[next(s for s in (*summary.there, *summary.made) if s in forecasts)]
+        example = forecasts[
+            next(s for s in (*summary.already_stored, *summary.made) if s in forecasts)
+        ]
         yield (
-            f"Model    {model_text(some.model_name)}, {some.samples} paths per ticker; "
+            f"Model    {model_text(example.model_name)}, {example.samples} paths per ticker; "
             f"Forecast: mean close, P(up): "
-            f"{'share above the last close' if some.calibration == RAW else 'chance of a rise'}"
+            f"{'share above the last close' if example.calibration == RAW else 'chance of a rise'}"
         )
-        yield from _range_lines([*forecasts.values()], some)
+        yield from _range_lines([*forecasts.values()], example)
     inside, of = _coverage(summary)
     if of:
         yield f"Actual   {inside} of {of} closes lie inside their 10–90 % range (* outside)"  # noqa: RUF001
 
 
-def _range_lines(forecasts: list[Forecast], some: Forecast) -> Iterator[str]:
-    """Yield lines about the origin of the ranges. `some` represents all forecasts if none is
-    combined."""
-    combined = [one for one in forecasts if one.shares is not None]
+def _range_lines(forecasts: list[Forecast], example: Forecast) -> Iterator[str]:
+    """Yield lines about the origin of the ranges.
+
+    `some` represents all forecasts if none is combined.
+    """
+    combined = [forecast for forecast in forecasts if forecast.shares is not None]
     if not combined:
-        if some.calibration != RAW:
-            yield f"Ranges   {describe_bands(some.calibration, None)}"
+        if example.calibration != RAW:
+            yield f"Ranges   {describe_bands(example.calibration, None)}"
         return
-    shares = mean_shares([one.shares for one in combined if one.shares is not None])
+    shares = mean_shares([forecast.shares for forecast in combined if forecast.shares is not None])
     yield f"Ranges   {describe_bands(combined[0].calibration, shares)}"
-    if alone := [one for one in forecasts if one.shares is None]:
+    if alone := [forecast for forecast in forecasts if forecast.shares is None]:
         names = _ticker_names(alone)
         yield f"         Kronos' own range for {names}: too few outcomes to combine it"
-    if outside := [one for one in combined if any(bar.is_outside for bar in one.bars)]:
+    if outside := [
+        forecast for forecast in combined if any(bar.is_outside for bar in forecast.bars)
+    ]:
         yield (
             f"         Kronos' own forecast lies outside the range for {_ticker_names(outside)}: "
             "its past forecasts do not justify such moves"
@@ -112,20 +118,20 @@ def _range_lines(forecasts: list[Forecast], some: Forecast) -> Iterator[str]:
 
 def _ticker_names(forecasts: list[Forecast]) -> str:
     """Return their tickers in words, at most five by name."""
-    names = ", ".join(one.symbol for one in forecasts[:5])
+    names = ", ".join(forecast.symbol for forecast in forecasts[:5])
     return f"{names} and {len(forecasts) - 5} more" if len(forecasts) > 5 else names
 
 
 def _stored_lines(summary: RunSummary) -> Iterator[str]:
-    made, there = _tickers(len(summary.made)), _tickers(len(summary.there))
+    made, earlier = _tickers(len(summary.made)), _tickers(len(summary.already_stored))
     if summary.dry_run:
         yield f"Stored   nothing: a dry run ({made} forecast)"
     else:
         done = [f"{made} ({summary.rows} rows) now"] if summary.made else []
-        done += [f"{there} already there"] if summary.there else []
+        done += [f"{earlier} already there"] if summary.already_stored else []
         yield f"Stored   {', '.join(done) or 'nothing'}: kronos_predictions in {summary.database}"
-    for number, one in enumerate(summary.challengers):
-        yield f"{'' if number else 'Beside':7}  {one}"
+    for number, challenger in enumerate(summary.challengers):
+        yield f"{'' if number else 'Beside':7}  {challenger}"
     for number, ((_, reason), symbols) in enumerate(summary.failures().items()):
         yield f"{'Failed   ' if not number else '         '}{', '.join(symbols)}: {reason}"
 

@@ -42,13 +42,13 @@ def score_document(scores: StoredScores) -> dict[str, Any]:
         "database": scores.database,
         "scored": scores.found.scored,
         "waiting": scores.found.waiting,
-        "unscored": [_left_out(one) for one in scores.found.unscored],
+        "unscored": [_left_out(group) for group in scores.found.unscored],
         "scores": [_as_dict(row) for row in scores.rows if row.forecast == SERVED],
         "parts": [_as_dict(row) for row in scores.rows if row.forecast != SERVED],
         "events": [_as_dict(row) for row in scores.event_rows],
         "events_scored": scores.events.scored,
         "events_waiting": scores.events.waiting,
-        "events_unscored": [_left_out(one) for one in scores.events.unscored],
+        "events_unscored": [_left_out(group) for group in scores.events.unscored],
     }
 
 
@@ -80,18 +80,20 @@ def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> N
 
     measured = False
     for (model, revision, interval), of_record in groupby(sorted(rows, key=record), record):
-        every = list(of_record)
-        some = [row for row in every if row.forecast == SERVED]
+        all_rows = list(of_record)
+        served = [row for row in all_rows if row.forecast == SERVED]
         name = f"{model} ({revision})" if revision else model
-        whole = [row for row in some if (row.step, row.last_sessions) == (ALL_STEPS, ALL_SESSIONS)]
+        whole = [
+            row for row in served if (row.step, row.last_sessions) == (ALL_STEPS, ALL_SESSIONS)
+        ]
         together = [row for row in whole if row.symbol == ALL_SYMBOLS]
         n = together[0].n if together else sum(row.n for row in whole)
         print_line(console, f"{name}, {interval}: {n} forecasts with an outcome")
-        if any(row.mae is not None for row in some):
+        if any(row.mae is not None for row in served):
             measured = True
-            print_table(console, _table(some))
-            _show_parts(every, console)
-            if verdict := str(_compared_tickers(some)):
+            print_table(console, _table(served))
+            _show_parts(all_rows, console)
+            if verdict := str(_compared_tickers(served)):
                 print_line(console, verdict)
             print_line(console)
         else:
@@ -136,8 +138,7 @@ def _table(rows: list[Row[Any]]) -> Table:
 
 
 def _show_parts(rows: list[Row[Any]], console: Console) -> None:
-    """Print the served forecast beside its parts, over all tickers; nothing if Kronos was served
-    alone."""
+    """Print the scores of the served forecast and its parts, unless Kronos was served alone."""
     whole = (ALL_SYMBOLS, ALL_STEPS, ALL_SESSIONS)
     parts = {
         row.forecast: row for row in rows if (row.symbol, row.step, row.last_sessions) == whole

@@ -169,9 +169,9 @@ def _stale_lines(status: Status) -> Iterator[str]:
     if len(status.stale) > MAX_LINES:
         yield f"{'':8}  and {len(status.stale) - MAX_LINES} more: --json has them all"
     if status.inactive:
-        some = ", ".join(status.inactive[:MAX_LINES])
+        names = ", ".join(status.inactive[:MAX_LINES])
         more = len(status.inactive) - MAX_LINES
-        yield f"Inactive  {some}{f' and {more} more' if more > 0 else ''}: not judged"
+        yield f"Inactive  {names}{f' and {more} more' if more > 0 else ''}: not judged"
     if status.stale or status.inactive:
         yield ""
 

@@ -30,8 +30,10 @@ def command() -> None:
 
 
 def _bot(options: Options) -> KronosTraderBot:
-    """Return the bot. With a source other than yahoo it has its own name, and thus its own
-    portfolio."""
+    """Return the bot.
+
+    With a source other than yahoo it has its own name, and thus its own portfolio.
+    """
     settings, url = Settings.from_env(), options.database_url
     if options.source is not None:
         settings = replace(settings, data_source=options.source)

@@ -65,7 +65,7 @@ class AsyncKronosClient(ClientBase["httpx2.AsyncClient", AsyncSpaceClient]):
         except KronosError as error:
             stored = await asyncio.to_thread(self._stored, symbol, horizon, combined=combined)
             if stored is not None:
-                logger.info("%s: the stored forecast stands in: %s", symbol, error)
+                logger.info("%s: using the stored forecast: %s", symbol, error)
                 return await asyncio.to_thread(self._frame, stored, "stored", LEVELS)
             logger.warning("No Kronos forecast of %s: %s", symbol, error.reason)
             return None

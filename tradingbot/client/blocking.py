@@ -86,7 +86,7 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
         except KronosError as error:
             stored = self._stored(symbol, horizon, combined=combined)
             if stored is not None:
-                logger.info("%s: the stored forecast stands in: %s", symbol, error)
+                logger.info("%s: using the stored forecast: %s", symbol, error)
                 return self._frame(stored, "stored", LEVELS)
             logger.warning("No Kronos forecast of %s: %s", symbol, error.reason)
             return None
@@ -107,8 +107,9 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
         events: str | Iterable[str] = (),
         forecast: str = "combined",
     ) -> ForecastFrame:
-        """Return a forecast from the Space. Unlike `predict`, raise an error if it fails
-        (errors.py).
+        """Return a forecast from the Space.
+
+        Unlike `predict`, raise an error if it fails (errors.py).
 
         Without `seed`, equal candles give equal forecasts; a seed chooses other paths.
 

@@ -43,8 +43,7 @@ class ForecastFrame(pd.DataFrame):
 
     @property
     def events(self) -> pd.DataFrame:
-        """Return one row per event and future bar: its probability by the end of that bar, and
-        error.
+        """Return rows by event and future bar: probability by the end of the bar, and its error.
 
         `low` and `high` are the 95 % interval of the Monte Carlo error. `mean` is the mean drawdown
         or range over the paths in per cent, `mean_error` its standard error; NaN for other events.

@@ -54,8 +54,12 @@ class LongFrame:
         Raises:
             KronosError: No ticker has a forecast; the first ticker's error.
         """
-        made = {symbol: one for symbol, one in answers.items() if isinstance(one, Forecast)}
-        errors = {symbol: one for symbol, one in answers.items() if isinstance(one, KronosError)}
+        made = {
+            symbol: result for symbol, result in answers.items() if isinstance(result, Forecast)
+        }
+        errors = {
+            symbol: result for symbol, result in answers.items() if isinstance(result, KronosError)
+        }
         if errors and not made:
             raise next(iter(errors.values()))
         parts = []

@@ -65,10 +65,10 @@ def path_events(events: object) -> tuple[Event, ...]:
 
 def quantile_levels(levels: Iterable[float]) -> tuple[float, ...]:
     """Validate quantile levels; return them ascending, without duplicates."""
-    least, most = QUANTILE_LEVELS[0], QUANTILE_LEVELS[-1]
+    lowest, highest = QUANTILE_LEVELS[0], QUANTILE_LEVELS[-1]
     if isinstance(levels, str | bytes) or not isinstance(levels, Iterable):
         raise ValueError(f"levels={levels!r}: expected numbers, such as (0.1, 0.5, 0.9)")
-    return tuple(sorted({_number("levels", level, least, most) for level in levels}))
+    return tuple(sorted({_number("levels", level, lowest, highest) for level in levels}))
 
 
 def _whole(value: Any) -> int | None:
@@ -78,9 +78,9 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _number(name: str, value: object, least: float, most: float) -> float:
+def _number(name: str, value: object, low: float, high: float) -> float:
     if isinstance(value, Real) and not isinstance(value, bool):
         number = float(value)
-        if math.isfinite(number) and least <= number <= most:
+        if math.isfinite(number) and low <= number <= high:
             return number
-    raise ValueError(f"{name}={value!r}: expected a number from {least:g} to {most:g}")
+    raise ValueError(f"{name}={value!r}: expected a number from {low:g} to {high:g}")

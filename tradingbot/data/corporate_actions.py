@@ -18,6 +18,6 @@ class Actions:
     dividends: Mapping[datetime, float] | None  # ex-dividend day -> USD per share of today
 
     @classmethod
-    def told_by(cls, bars: pd.DataFrame, since: datetime) -> Self:
+    def actions_in(cls, bars: pd.DataFrame, since: datetime) -> Self:
         """Return the actions in a source's frame of bars from `since` on."""
         return cls(since, bars.attrs.get("splits"), bars.attrs.get("dividends"))

@@ -16,7 +16,7 @@ from tradingbot.data.sources.registry import open_source
 from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.markets.candles import PRICES, Bars, clean, left_out
-from tradingbot.markets.data_quality import bar_closes, bar_length, judge
+from tradingbot.markets.data_quality import bar_closes, bar_length, find_problems
 from tradingbot.markets.quality_findings import Caller, Finding, apply_policy
 from tradingbot.markets.session_dates import naive_times
 from tradingbot.runtime.clock import utcnow
@@ -76,8 +76,8 @@ class DataService:
 
     def _clock(self, interval: str) -> datetime:
         """Return the time up to which bars are complete; for intraday files the current time."""
-        own = interval == "1d" or self._source.remote or self._now is not None
-        return self.now() if own else utcnow()
+        uses_clock = interval == "1d" or self._source.remote or self._now is not None
+        return self.now() if uses_clock else utcnow()
 
     def by_the_wall_clock(self) -> "DataService":
         """Return a service of the same source whose clock is the current time.
@@ -93,7 +93,7 @@ class DataService:
             max_jump=self._max_jump,
         )
 
-    def judge(
+    def inspect(
         self, symbol: str, *, interval: str = "1d", bars: int = 500
     ) -> tuple[pd.DataFrame, list[str], list[Finding]]:
         """Return the newest bars, remarks on cleaning them, and the findings about them.
@@ -105,7 +105,9 @@ class DataService:
         frame, notes = clean(raw, symbol)
         dropped = pd.DatetimeIndex(raw.index).difference(pd.DatetimeIndex(frame.index))
         frame = frame.tail(bars)
-        findings = judge(frame, symbol, interval, now=now, max_jump=self._max_jump, dropped=dropped)
+        findings = find_problems(
+            frame, symbol, interval, now=now, max_jump=self._max_jump, dropped=dropped
+        )
         return frame, notes, findings
 
     @property
@@ -165,8 +167,7 @@ class DataService:
         return frame
 
     def bars(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.DataFrame:
-        """Return all complete bars from `since` on, or as many as there are; otherwise like
-        `history`.
+        """Return all complete bars from `since` on, as far as there are any, like `history`.
 
         Raise DataError like `history`, but not for too few bars.
         """
@@ -181,8 +182,7 @@ class DataService:
         return self.known_bars(symbol, interval=interval, since=since)["close"]
 
     def known_bars(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.DataFrame:
-        """Return the prices of all complete bars from `since` on, or as many as there are, maybe
-        none.
+        """Return the prices of all complete bars from `since` on, as far as there are any.
 
         For a ticker that the source no longer knows, return those stored in the database. Raise
         DataError like `history`, but not for too few bars. Daily bars that this object has already
@@ -201,7 +201,7 @@ class DataService:
 
     def actions(self, symbol: str, since: datetime) -> Actions:
         """Return the source's splits and dividends from `since` on. May raise DataError."""
-        return Actions.told_by(self._fetch(symbol, "1d", since, threading.Event()), since)
+        return Actions.actions_in(self._fetch(symbol, "1d", since, threading.Event()), since)
 
     def _bars(
         self,
@@ -239,14 +239,14 @@ class DataService:
                 running.extend(left_out(raw, raw[~complete & (raw.index <= now)], now))
             bars, notes = clean(raw if complete.all() else raw[complete], symbol)
             bars.attrs["splits"] = raw.attrs.get("splits", {})
-            actions[:] = [Actions.told_by(raw, since)]
+            actions[:] = [Actions.actions_in(raw, since)]
             return bars, notes
 
         if daily and self._cache is not None:
             frame, warnings = self._cache.bars(symbol, start, last, fetch, enough=enough)
         else:
             frame, warnings = fetch(start)
-        findings = judge(
+        findings = find_problems(
             frame,
             symbol,
             interval,
@@ -282,7 +282,7 @@ class DataService:
         """Log the warnings of a ticker, once."""
         if warnings and symbol not in self._warned:
             self._warned.add(symbol)
-            # in JSON logs the ticker is a field of its own
+            # in JSON logs the ticker is a separate field
             logger.warning("%s: %s", symbol, "; ".join(warnings), extra={"symbol": symbol})
 
 

@@ -56,8 +56,7 @@ class Candles:
 
 
 def bars_in_database(session: Session, symbol: str, interval: str, since: datetime) -> pd.DataFrame:
-    """Return the stored bars of a ticker from `since` on, columns PRICES; empty if there are
-    none."""
+    """Return the stored bars of a ticker from `since` on, columns PRICES, maybe none."""
     rows = read_candles(session, symbol, interval, columns=PRICES, since=since)
     index = pd.DatetimeIndex([row.timestamp for row in rows])
     prices = [row[1:] for row in rows]

@@ -49,7 +49,7 @@ class Correlations:
     def packed(self) -> bytes:
         return self.rows.tobytes()
 
-    def still_true(self, keys: NDArray[np.int64], sums: Floats) -> Floats:
+    def reusable(self, keys: NDArray[np.int64], sums: Floats) -> Floats:
         """Return the stored correlations of these keys, (k, 2); infinity if the sums differ."""
         found = np.full((len(keys), 2), np.inf)
         before = np.ascontiguousarray(self.rows[:, 0]).view("int64")

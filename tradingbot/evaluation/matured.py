@@ -185,7 +185,7 @@ class MaturedForecasts:
             ValueError: The data is damaged.
         """
         if len(data) < _HEAD.size:
-            raise ValueError(f"{len(data)} bytes are no forecasts")
+            raise ValueError(f"{len(data)} bytes are not forecasts")
         n, *places = _HEAD.unpack_from(data)
         distinct = max(places) + 1
         if len(data) != _HEAD.size + n * (_FORECAST.itemsize + distinct * _LOSS.itemsize):
@@ -198,7 +198,7 @@ class MaturedForecasts:
         ]
         kinds = {kind: losses[at] for kind, at in zip(KINDS, places, strict=True) if at >= 0}
         if not kinds.keys() >= {SERVED, "raw"}:
-            raise ValueError("there are no losses of what was served")
+            raise ValueError("the losses of served quantiles are missing")
         return cls(forecasts, kinds)
 
 

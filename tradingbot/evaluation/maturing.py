@@ -173,12 +173,12 @@ def _past(
         if isinstance(past, DataError):
             return past, {}
         enough = first >= until - LOOKBACK or len(past.loc[:until]) >= _BARS
-        if enough and all(stored.still_holds(past) for stored in settled.values()):
+        if enough and all(stored.is_valid_for(past) for stored in settled.values()):
             return past, settled
     past = known_closes(closes, symbol, interval, first)
     if isinstance(past, DataError):
         return past, {}
-    return past, {part: stored for part, stored in settled.items() if stored.still_holds(past)}
+    return past, {part: stored for part, stored in settled.items() if stored.is_valid_for(past)}
 
 
 def _without_candles(sessions: SessionFactory, part: LedgerPart, error: DataError) -> MaturedPart:

@@ -134,7 +134,7 @@ class MetricAccumulator:
     @cached_property
     def _correlations(self) -> Floats:
         """Return IC and rank IC for each key, (k, 2); NaN where too few tickers have a forecast."""
-        found = self._known.still_true(self._keys, self._sums)
+        found = self._known.reusable(self._keys, self._sums)
         missing = np.isinf(found[:, 0])
         if missing.any():
             found[missing] = correlations(self._keys[missing], self._moves)

@@ -61,7 +61,7 @@ class ForecastOutcomes:
     def __len__(self) -> int:
         return len(self.step)
 
-    def with_given(self, quantiles: Floats) -> "ForecastOutcomes":
+    def with_quantiles(self, quantiles: Floats) -> "ForecastOutcomes":
         """Return a copy with these served quantiles, (n, 19), relative to the close of `as_of`."""
         return replace(self, quantiles=quantiles)
 
@@ -73,7 +73,7 @@ class ForecastOutcomes:
 
 
 class UnresolvedReason(StrEnum):
-    """Why forecasts have no outcome, as the end of a sentence; {} stands for a detail."""
+    """Why forecasts have no outcome, as the end of a sentence; {} is replaced by a detail."""
 
     NOT_YET = "the target session is not complete yet"
     NO_CANDLES = "its candles are not available: {}"  # may be temporary
@@ -82,7 +82,7 @@ class UnresolvedReason(StrEnum):
     NO_TARGET = "the target session has no bar"
     NO_QUANTILES = "its 19 quantiles are not all stored, or are damaged"
     NO_WAY = "a session between its origin and the target has no bar"  # events only
-    NO_EVENT = "this version knows no such event: {}"
+    NO_EVENT = "unknown event: {}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Unresolved:
 
     @property
     def text(self) -> str:
-        """The reason in words, with its detail."""
+        """Return the reason in words, with its detail."""
         return self.reason.format(self.detail)
 
 

@@ -33,11 +33,11 @@ class StoredScores:
     """The result of scoring, and all stored scores.
 
     Attributes:
-        found: What was scored, and what was not.
+        found: Counts of scored and unscored forecasts.
         rows: Rows of kronos_scores, in the order of the primary key.
         database: The URL without its password.
-        events: What was scored of events, and what was not.
-        event_rows: Rows of kronos_event_scores, likewise.
+        events: Counts of scored and unscored event probabilities.
+        event_rows: Rows of kronos_event_scores, in the same order.
     """
 
     found: Scoring

@@ -64,7 +64,7 @@ class Settled:
             forecasts,
         )
 
-    def still_holds(self, past: pd.Series) -> bool:
+    def is_valid_for(self, past: pd.Series) -> bool:
         """Return whether `past` equals the closes compared with, up to a common factor."""
         if not len(self.closes):
             return not self.forecasts

@@ -114,8 +114,7 @@ def crps_skill(
 
 
 def relative_mae(score: Any) -> float | None:
-    """Return `relative_mae` of metrics or of a row of kronos_scores; older rows have only
-    `mase`."""
+    """Return `relative_mae` of metrics or a row of kronos_scores; older rows have only `mase`."""
     error: float | None = score.relative_mae
     return score.mase if error is None else error
 

@@ -20,8 +20,7 @@ _NANO_CURRENCIES_UNTIL = datetime(2017, 12, 22)
 
 
 def in_training(model: str, symbol: str, target: datetime) -> InTraining:
-    """Return whether `model` may have been trained on that day, on the ticker's candle or its
-    market's.
+    """Return whether `model` may have been trained on the ticker's or its market's candle of a day.
 
     "unknown" for unknown models, and for days on which a model was validated.
     """

@@ -85,7 +85,7 @@ class Challengers:
         """Leave the Spaces that were opened for challengers."""
         self._stack.close()
 
-    def beside(
+    def to_combine(
         self, names: Collection[str], symbols: Sequence[str]
     ) -> Mapping[str, Mapping[str, Forecast]]:
         """Return forecasts of the challengers with these names: by name, then by ticker."""
@@ -93,10 +93,10 @@ class Challengers:
         for name in names:
             for challenger in self._all:
                 if challenger.asked.is_called(name):
-                    forecasts[name] = challenger.beside(symbols)
+                    forecasts[name] = challenger.to_combine(symbols)
         return forecasts
 
-    def forecast_the_rest(self, *, elsewhere: bool) -> None:
+    def forecast_others(self, *, elsewhere: bool) -> None:
         """Make and store the forecasts that challengers have not made yet.
 
         `elsewhere` selects the challengers on other Spaces, or those on the champion's Space.
@@ -104,7 +104,7 @@ class Challengers:
         for challenger in self._all:
             if challenger.asked.is_elsewhere == elsewhere:
                 with challenger.night.timer.phase("challenge"):
-                    challenger.forecast_the_rest()
+                    challenger.forecast_others()
 
     def outcomes(self) -> tuple[ChallengerOutcome, ...]:
         return tuple(challenger.outcome for challenger in self._all)
@@ -137,13 +137,13 @@ class _Challenger:
             challenger=True,
         )
 
-    def beside(self, symbols: Sequence[str]) -> Made:
+    def to_combine(self, symbols: Sequence[str]) -> Made:
         self.outcome = replace(self.outcome, beside=True)
         made = self._ask(symbols)
         self._made |= made
         return made
 
-    def forecast_the_rest(self) -> None:
+    def forecast_others(self) -> None:
         self.night.reporter.step(
             "challenge", f"Asking {self.asked.name} as well", total=len(self.night.histories)
         )

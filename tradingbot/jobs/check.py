@@ -81,7 +81,7 @@ def _check(data: DataService, symbol: str, interval: str, bars: int) -> Checked:
     calendar = None
     try:
         calendar = calendar_name(symbol)
-        frame, notes, findings = data.judge(symbol, interval=interval, bars=bars)
+        frame, notes, findings = data.inspect(symbol, interval=interval, bars=bars)
     except DataError as error:
         return Checked(symbol, calendar, 0, None, None, error=error.reason)
     times = pd.DatetimeIndex(frame.index)

@@ -77,8 +77,10 @@ class JobDatabase:
         return self.sessions if self._is_there() else None
 
     def run_lock(self, shard: Shard) -> Lock:
-        """Return the lock of this part of the tickers, held by one run at a time. Not used in a dry
-        run."""
+        """Return the lock of this part of the tickers, held by one run at a time.
+
+        Not used in a dry run.
+        """
         return NoLock() if self.dry_run else self._lock(f"run {shard}", f"kronosbot {shard}")
 
     def space_lock(self, repo: str, shard: Shard) -> Lock:

@@ -48,44 +48,47 @@ def check_models(settings: Settings) -> list[CheckedModel]:
     for number, asked in enumerate(settings.models):
         role = "challenger" if number else "champion"
         try:
-            own = settings_of_model(settings, asked) if asked.is_elsewhere else settings
+            of_model = settings_of_model(settings, asked) if asked.is_elsewhere else settings
         except KronosError as error:
             found.append(CheckedModel(asked.name, role, "failed", asked.name, note=str(error)))
             continue
-        if own.space_name not in known:
-            known[own.space_name] = _state(own)
-        found.append(_checked(asked, role, own, known[own.space_name]))
+        if of_model.space_name not in known:
+            known[of_model.space_name] = _state(of_model)
+        found.append(_checked(asked, role, of_model, known[of_model.space_name]))
     return found
 
 
 def _checked(
-    asked: AskedModel, role: str, own: Settings, state: Mapping[str, Any] | KronosError | str
+    asked: AskedModel,
+    role: str,
+    space_settings: Settings,
+    state: Mapping[str, Any] | KronosError | str,
 ) -> CheckedModel:
     if isinstance(state, str):
         note = f"its Space is {state}; a run wakes it"
-        return CheckedModel(asked.name, role, "asleep", own.space_name, note=note)
+        return CheckedModel(asked.name, role, "asleep", space_settings.space_name, note=note)
     try:
         if isinstance(state, KronosError):
             raise state
-        name = find_model(state, asked, setting="KRONOS_MODELS", url=own.space_url or "")
+        name = find_model(state, asked, setting="KRONOS_MODELS", url=space_settings.space_url or "")
     except KronosError as error:
-        return CheckedModel(asked.name, role, "failed", own.space_name, note=str(error))
+        return CheckedModel(asked.name, role, "failed", space_settings.space_name, note=str(error))
     revision = revision_of(state, name)
-    return CheckedModel(asked.name, role, "ok", own.space_name, name, revision)
+    return CheckedModel(asked.name, role, "ok", space_settings.space_name, name, revision)
 
 
-def _state(own: Settings) -> Mapping[str, Any] | KronosError | str:
+def _state(settings: Settings) -> Mapping[str, Any] | KronosError | str:
     """Return the health of a Space, why it is unknown, or the stage in which it is not asked."""
     try:
-        check_space_is_known(own, local=False)
-        if own.hf_token is not None and own.hf_space_repo:
-            hub = HubSpace(own.hf_space_repo, own.hf_token, timeouts=own.timeouts)
-            stage = hub.until(time.monotonic() + own.timeouts.hub_answer).stage()
+        check_space_is_known(settings, local=False)
+        if settings.hf_token is not None and settings.hf_space_repo:
+            hub = HubSpace(settings.hf_space_repo, settings.hf_token, timeouts=settings.timeouts)
+            stage = hub.until(time.monotonic() + settings.timeouts.hub_answer).stage()
             if stage in STILL:
                 return stage
             if stage in FAILED:
-                return SpaceUnavailable(f"Space {own.hf_space_repo} is {stage}")
-        with SpaceClient(SpaceAddress.of(own)) as client:
+                return SpaceUnavailable(f"Space {settings.hf_space_repo} is {stage}")
+        with SpaceClient(SpaceAddress.of(settings)) as client:
             return client.health()
     except KronosError as error:
         return error

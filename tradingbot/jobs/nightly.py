@@ -176,15 +176,15 @@ class NightlyJob:
                 with self._timer.phase("store"):  # while the Space computes the next batch
                     forecasts = self._made_in(batch)
                     if postprocessing:
-                        forecasts = postprocessing.apply(forecasts, self._challengers.beside)
+                        forecasts = postprocessing.apply(forecasts, self._challengers.to_combine)
                     self._store(answered(forecasts, self.settings.events), sessions)
                 for _ in batch:
                     self.reporter.advance()
             for remark, symbols in self.summary(Ending()).remarks().items():
                 self.reporter.say(f"{', '.join(symbols)}: {remark}")
-            self._challengers.forecast_the_rest(elsewhere=False)
+            self._challengers.forecast_others(elsewhere=False)
             self._pause(stack)
-            self._challengers.forecast_the_rest(elsewhere=True)  # does not need this Space
+            self._challengers.forecast_others(elsewhere=True)  # does not need this Space
 
     def _wake(self, stack: ExitStack, open_space: AbstractContextManager[Forecaster]) -> Forecaster:
         with self._timer.phase("wake"):

@@ -80,8 +80,7 @@ def pause_space_of_environment(
     reporter: ProgressReporter,
     environ: Mapping[str, str] | None = None,
 ) -> bool:
-    """Call `pause_unused_spaces` for a run that could not be built, for example with a wrong
-    setting.
+    """Call `pause_unused_spaces` for a run that could not be built, as with a wrong setting.
 
     If the settings of the Space are wrong themselves, only a warning is possible.
     """

@@ -47,7 +47,7 @@ ChallengerForecasts = Mapping[
     str, Mapping[str, Forecast]
 ]  # challengers' forecasts: by name, then by ticker
 # returns the forecasts of these challengers for these tickers
-Beside = Callable[[Collection[str], Sequence[str]], ChallengerForecasts]
+AskChallengers = Callable[[Collection[str], Sequence[str]], ChallengerForecasts]
 
 _STAY_RAW = "the bands could not be calibrated and stay raw"
 _ALONE = "the forecasts could not be combined and are Kronos' own"
@@ -90,8 +90,10 @@ class NightlyPostprocessing:
         fetched: Callable[[str], pd.DataFrame] | None = None,
         challenger: bool = False,
     ) -> None:
-        """`fetched` returns a ticker's candles, including older ones than its history, if
-        available."""
+        """Prepare for a night.
+
+        `fetched` returns a ticker's candles if available, which may be older than its history.
+        """
         self._challenger = challenger  # a challenger has no challengers
         self._histories = histories
         self._sessions = sessions
@@ -102,10 +104,12 @@ class NightlyPostprocessing:
         self._calibration: Calibration | None = None
         self._combination: Combination | None = None
 
-    def apply(self, forecasts: list[Forecast], beside: Beside | None = None) -> list[Forecast]:
+    def apply(
+        self, forecasts: list[Forecast], ask_challengers: AskChallengers | None = None
+    ) -> list[Forecast]:
         """Return the forecasts to be served.
 
-        `beside` returns forecasts of the challengers that have a share.
+        `ask_challengers` returns forecasts of the challengers that have a share.
         """
         if forecasts and not self._begun:
             self._begun = True
@@ -113,8 +117,8 @@ class NightlyPostprocessing:
             self._calibration = self._or_warn(partial(self._calibrate, first), _STAY_RAW)
             self._combination = self._or_warn(partial(self._combine, first), _ALONE)
         rivals: ChallengerForecasts = {}
-        if beside and self._combination and self._combination.rivals:
-            rivals = beside(self._combination.rivals, [each.symbol for each in forecasts])
+        if ask_challengers and self._combination and self._combination.rivals:
+            rivals = ask_challengers(self._combination.rivals, [each.symbol for each in forecasts])
         return [self._combined(self._calibrated(forecast), rivals) for forecast in forecasts]
 
     def _or_warn(self, make: Callable[[], _Known | None], otherwise: str) -> _Known | None:
@@ -152,8 +156,10 @@ class NightlyPostprocessing:
             return forecast
 
     def _calibrate(self, of: Forecast) -> Calibration | None:
-        """Return a new or the stored calibration; None: raw. No transaction is open during the
-        fit."""
+        """Return a new or the stored calibration; None: raw.
+
+        No transaction is open during the fit.
+        """
 
         def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
             return self._bars(symbol, interval, since)["close"]
@@ -167,8 +173,10 @@ class NightlyPostprocessing:
             return load(session, key_of(of))
 
     def _combine(self, of: Forecast) -> Combination | None:
-        """Update the combination with new outcomes. Return None for forecasts that are not
-        combined."""
+        """Update the combination with new outcomes.
+
+        Return None for forecasts that are not combined.
+        """
         if not is_anchored(of):
             return None
         key = key_of(of)

@@ -19,8 +19,9 @@ from tradingbot.settings import Settings, Timeouts
 
 
 def await_lock(lock: Lock, reporter: ProgressReporter, timeouts: Timeouts) -> Holder | None:
-    """Take the run's lock. Return its holder if another run keeps it for `timeouts.run_lock`
-    seconds.
+    """Take the run's lock.
+
+    Return its holder if another run keeps it for `timeouts.run_lock` seconds.
 
     After a run was killed, the server keeps its lock for a moment, and the pod that replaces it
     starts at once. Without the wait it would leave the Space running.

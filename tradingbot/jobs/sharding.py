@@ -10,15 +10,17 @@ from tradingbot.settings import MAX_SHARDS, Settings
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index`, from 0, of `count`. Every ticker is in one part, on every machine the same."""
+    """Part `index` of `count`, counted from 0. A ticker is in the same part on every machine."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Return the shard of KRONOS_SHARDS and JOB_COMPLETION_INDEX. Raise ConfigError if
-        invalid."""
+        """Return the shard of KRONOS_SHARDS and JOB_COMPLETION_INDEX.
+
+        Raise ConfigError if invalid.
+        """
         if settings.shards == 1:  # every pod of an Indexed Job has an index
             return cls()
         index = settings.completion_index

@@ -125,7 +125,7 @@ class RunSummary:
         return self.having("stored", "forecast")
 
     @property
-    def there(self) -> list[str]:
+    def already_stored(self) -> list[str]:
         """Return the tickers that had a forecast before this run."""
         return self.having("already_there")
 
@@ -182,8 +182,7 @@ class RunSummary:
         return median(errors) if errors else None
 
     def verdict(self, min_success: float) -> Ending:
-        """Return the ending of a run that needs forecasts for the share `min_success` of its
-        tickers."""
+        """Return the ending of a run that needs forecasts of the share `min_success` of tickers."""
         done, of = len(self.done), len(self.tickers)
         if done >= min_success * of:
             return Ending()
@@ -199,7 +198,7 @@ class RunSummary:
         return {
             "active": len(self.tickers),
             "stored": len(self.having("stored")),
-            "already_there": len(self.there),
+            "already_there": len(self.already_stored),
             "failed": len(self.failed),
             "rows": self.rows,
         }

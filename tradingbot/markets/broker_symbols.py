@@ -42,8 +42,7 @@ _GLOBEX = re.compile(
 
 
 def globex_calendar(ticker: str) -> str | None:
-    """Return "CMES" for CME Globex futures with a delivery month or a continuous number, else
-    None."""
+    """Return "CMES" for CME Globex futures, by month or continuous number, else None."""
     return "CMES" if _GLOBEX.fullmatch(ticker) else None
 
 

@@ -59,8 +59,7 @@ def latest_complete_session(symbol: str, now: datetime) -> datetime:
 
 
 def sessions_between(symbol: str, first: datetime, last: datetime) -> int:
-    """Return the number of sessions after the day of `first`, up to and including that of
-    `last`."""
+    """Return the number of sessions after the day of `first`, up to the day of `last` inclusive."""
     known = _sessions(calendar_name(symbol))
     for day in (first, last):
         if not known.first <= day.date() <= known.last:
@@ -84,8 +83,7 @@ def closes_of(symbol: str, days: Times) -> Times:
 
 
 def opens_of(symbol: str, days: Times) -> Times:
-    """Return the opens of the sessions of `days`, which are midnights; midnight if there is
-    none."""
+    """Return the opens of the sessions of `days`, which are midnights; else midnight."""
     known = _sessions(calendar_name(symbol))
     days = days.astype("datetime64[us]")
     position = np.searchsorted(known.days, days).clip(max=len(known.days) - 1)
@@ -165,8 +163,8 @@ def _build(name: str) -> Sessions:
         breaks = _naive(calendar.break_starts), _naive(calendar.break_ends)
         days = calendar.sessions.to_numpy(dtype="datetime64[us]")
         if recorded < LAST:
-            more = _by_weekdays(calendar, days, recorded)
-            days = np.concatenate([days, more])
+            later_days = _by_weekdays(calendar, days, recorded)
+            days = np.concatenate([days, later_days])
             zone = calendar.tz
             opens, closes, *lunch = (
                 _repeated(times, days, zone) for times in (opens, closes, *breaks)

@@ -116,8 +116,7 @@ def has_trades(frame: pd.DataFrame) -> pd.Series:
 
 
 def _possible(frame: pd.DataFrame) -> Flags:
-    """Return which rows are valid: prices above 0, high and low around the others (within
-    rounding)."""
+    """Return which rows are valid: prices above 0, high and low around the others."""
     prices = frame[PRICES].to_numpy()
     positive = ((prices > 0) & (prices < np.inf)).all(axis=1)  # neither holds for NaN
     high = frame["high"].to_numpy() >= prices.max(axis=1) * (1 - _ROUNDING)

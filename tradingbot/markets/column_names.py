@@ -111,8 +111,7 @@ class Columns:
 
 
 def simplified(heading: object) -> str:
-    """Simplify a heading: "<CLOSE>", "4. close", "Close*" -> "close"; "Eröffnung" ->
-    "eroffnung"."""
+    """Simplify a heading: "<CLOSE>", "4. close" -> "close"; "Eröffnung" -> "eroffnung"."""
     if isinstance(heading, tuple):
         heading = " ".join(map(str, heading))
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(heading))  # openTime

@@ -1,10 +1,10 @@
 """Check the quality of candles, in one place for all callers.
 
-`judge` returns findings. `POLICY` in `quality_findings.py` says what each caller does about them:
-refuse the ticker, correct the frame, warn, or only note them for `kronosbot check`. `judged`
-applies that policy.
+`find_problems` returns findings. `POLICY` in `quality_findings.py` says what each caller does with
+them: refuse the ticker, correct the frame, warn, or only list them for `kronosbot check`.
+`check_quality` applies that policy.
 
->>> frame, warnings = judged(frame, "SPY", "1d", Caller.OWN, now=utcnow())
+>>> frame, warnings = check_quality(frame, "SPY", "1d", Caller.OWN, now=utcnow())
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tradingbot.markets.session_dates import is_session, trading_days
 from tradingbot.typing import Times
 
 
-def judged(
+def check_quality(
     frame: pd.DataFrame,
     symbol: str,
     interval: str,
@@ -31,16 +31,16 @@ def judged(
     max_jump: float = 1.0,
     dropped: pd.DatetimeIndex | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Judge clean bars. Return the corrected bars, and a sentence for each finding.
+    """Check clean bars. Return the corrected bars, and a sentence for each finding.
 
     Raises:
         DataError: The caller's policy refuses a finding.
     """
-    findings = judge(frame, symbol, interval, now=now, max_jump=max_jump, dropped=dropped)
+    findings = find_problems(frame, symbol, interval, now=now, max_jump=max_jump, dropped=dropped)
     return apply_policy(frame, findings, caller)
 
 
-def judge(
+def find_problems(
     frame: pd.DataFrame,
     symbol: str,
     interval: str,
@@ -177,16 +177,16 @@ def _strays(
     if weekends or (len(strays) >= _FEW and len(strays) > _HOLIDAYS * len(days)):
         kind = Kind.CALENDAR
         text = (
-            f"{len(strays)} of {len(days)} days with bars, the last {newest:%a %Y-%m-%d}, are no "
+            f"{len(strays)} of {len(days)} days with bars, the last {newest:%a %Y-%m-%d}, are not "
             f"sessions of {calendar.name}: this is another market; spell the ticker as Yahoo does, "
             "or give its exchange in the file KRONOS_CALENDARS"
         )
     else:
         kind = Kind.STRAY
-        which = "the newest bar" if newest == days[-1] else "the last"
+        latest = "the newest bar" if newest == days[-1] else "the last"
         text = (
-            f"{len(strays)} of {len(days)} days with bars are no sessions of {calendar.name}, "
-            f"{which} {newest:%a %Y-%m-%d}; kept"
+            f"{len(strays)} of {len(days)} days with bars are not sessions of {calendar.name}, "
+            f"{latest} {newest:%a %Y-%m-%d}; kept"
         )
     yield Finding(kind, symbol, newest.to_pydatetime(), float(len(strays)), text)
 
@@ -216,19 +216,21 @@ def _missing(
 
 def _scale(frame: pd.DataFrame, symbol: str, max_jump: float) -> Iterator[Finding]:
     breaks = [
-        one for one in scale_breaks(frame) if max(one.factor, 1 / one.factor) > max_jump * 1.05
+        found
+        for found in scale_breaks(frame)
+        if max(found.factor, 1 / found.factor) > max_jump * 1.05
     ]
     if breaks:
         newest = breaks[-1]
         others = f", and {len(breaks) - 1} more before" if len(breaks) > 1 else ""
-        what = "another unit" if newest.is_power_of_ten else "a split that was not applied"
+        cause = "another unit" if newest.is_power_of_ten else "a split that was not applied"
         yield Finding(
             Kind.SCALE,
             symbol,
             newest.bar.to_pydatetime(),
             newest.factor,
             f"prices change by the factor {newest.factor:.4g} ({newest.ratio}) at the bar of "
-            f"{newest.bar:%Y-%m-%d}{others}: {what}? Give prices of one scale; if the jump is "
+            f"{newest.bar:%Y-%m-%d}{others}: {cause}? Give prices of one scale; if the jump is "
             "real, give --allow-jumps or set KRONOS_MAX_JUMP",
         )
 
@@ -256,15 +258,15 @@ def _unfinished(
         closes = times + length
     if not (count := int((closes > pd.Timestamp(now)).sum())):
         return
-    which = f"the bar of {_at(times[-count], interval)} is"
+    subject = f"the bar of {_at(times[-count], interval)} is"
     if count > 1:
-        which = f"{count} bars from {_at(times[-count], interval)} on are"
+        subject = f"{count} bars from {_at(times[-count], interval)} on are"
     yield Finding(
         Kind.UNFINISHED,
         symbol,
         times[-count].to_pydatetime(),
         float(count),
-        f"{which} not complete at {now:%Y-%m-%d %H:%M} UTC: left out",
+        f"{subject} not complete at {now:%Y-%m-%d %H:%M} UTC: left out",
     )
 
 

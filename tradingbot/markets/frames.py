@@ -46,12 +46,13 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
     columns = find_columns(names)
     if doubled := [name for name in (*PRICES, "volume") if name in columns.doubled]:
         raise DataError(
-            f"the history has not one column {', '.join(doubled)}: {columns.doubled[doubled[0]]}",
+            f"the history needs exactly one column {', '.join(doubled)}: "
+            f"{columns.doubled[doubled[0]]}",
             symbol=symbol,
         )
     if missing := [name for name in PRICES if name not in columns.position]:
         raise DataError(
-            f"the history has not one column {', '.join(missing)}, but {names}"
+            f"the history needs exactly one column {', '.join(missing)}, but {names}"
             + "; Kronos reads candles, not one series" * (len(missing) >= 3),
             symbol=symbol,
         )
@@ -65,7 +66,9 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
     try:
         bars = bars.astype("float64")
     except (TypeError, ValueError) as error:
-        raise DataError(f"the history has what is no number: {error}", symbol=symbol) from error
+        raise DataError(
+            f"the history has a value that is not a number: {error}", symbol=symbol
+        ) from error
     if (place := columns.position.get("complete")) is not None:
         bars = _without_running(symbol, bars, frame.iloc[:, place])
     bars = _with_prices(symbol, bars, of_several=isinstance(given.columns, pd.MultiIndex))
@@ -123,7 +126,7 @@ def to_pandas(symbol: str | None, history: Any) -> pd.DataFrame:
             return read
     except Exception as error:  # any error of another library
         raise DataError(
-            f"the {type(history).__name__} is no frame that pandas reads "
+            f"the {type(history).__name__} is not a frame that pandas reads "
             f"({' '.join(str(error).split())}); {_EXPECTED}",
             symbol=symbol,
         ) from error
@@ -131,8 +134,7 @@ def to_pandas(symbol: str | None, history: Any) -> pd.DataFrame:
 
 
 def tickers_of(columns: pd.MultiIndex) -> list[str]:
-    """Return the tickers of a wide frame, whose columns have a level of prices and one of
-    tickers."""
+    """Return the tickers of a wide frame, with a level of prices and a level of tickers."""
     tickers = columns.droplevel([_price_level(columns)])
     return list(dict.fromkeys(str(name) for name in tickers if str(name)))
 
@@ -149,10 +151,10 @@ def _of_ticker(symbol: str, frame: pd.DataFrame) -> pd.DataFrame:
     if isinstance(frame.columns, pd.MultiIndex):
         level = _price_level(frame.columns)
         names = frame.columns.get_level_values(level)
-        others = frame.columns.droplevel(level)
-        ticker = _ticker(symbol, [str(name) for name in others if str(name)])
-        frame = frame.loc[:, [str(name) in ("", ticker) for name in others]]
-        frame.columns = names[[str(name) in ("", ticker) for name in others]]
+        labels = frame.columns.droplevel(level)
+        ticker = _ticker(symbol, [str(name) for name in labels if str(name)])
+        frame = frame.loc[:, [str(name) in ("", ticker) for name in labels]]
+        frame.columns = names[[str(name) in ("", ticker) for name in labels]]
     if isinstance(frame.index, pd.MultiIndex):
         levels = frame.index.levels
         times = [i for i, level in enumerate(levels) if isinstance(level, pd.DatetimeIndex)]
@@ -183,7 +185,7 @@ def _ticker(symbol: str, tickers: list[str]) -> str:
     known = dict.fromkeys(tickers)
     found = [ticker for ticker in known if ticker.upper() == symbol.upper()]
     if not found and len(known) > 1:
-        raise DataError(f"the history is of {', '.join(known)}; none of it is this", symbol=symbol)
+        raise DataError(f"the history is of {', '.join(known)}, not of this ticker", symbol=symbol)
     return (found or tickers or [""])[0]
 
 
@@ -249,6 +251,6 @@ def _read_times(times: pd.Series) -> pd.Series:
 def _from_epochs(times: pd.Series) -> pd.Series:
     """Convert seconds, milli-, micro- or nanoseconds, according to the number of digits."""
     if (times < _MIN_EPOCH).any():
-        raise ValueError(f"{times[times < _MIN_EPOCH].iloc[0]} is no epoch")
+        raise ValueError(f"{times[times < _MIN_EPOCH].iloc[0]} is not an epoch")
     factors = np.select([times < 10**bound for bound in (11, 14, 17)], [10**9, 10**6, 10**3], 1)
     return pd.Series(pd.to_datetime((times * factors).to_numpy(), utc=True))

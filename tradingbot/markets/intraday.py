@@ -23,8 +23,7 @@ def market_zone(symbol: str) -> str:
 
 
 def next_bars(symbol: str, bars: Times, step: np.timedelta64, count: int) -> Times | None:
-    """Return the `count` bar starts after the newest of `bars`, or None if they do not fit the
-    sessions."""
+    """Return the `count` bar starts after the newest of `bars`; None if bars miss the sessions."""
     known = sessions_of(symbol)
     last = bars[-1]
     if known.name == "24/7":
@@ -91,7 +90,7 @@ def _conventions(begin: Times, end: Times, step: np.timedelta64, zone: str) -> I
         firsts += [begin - grid, begin + (step - grid) % step]
     for first in firsts:
         starts = [
-            np.arange(one, stop, step, dtype="datetime64[us]")
-            for one, stop in zip(first, end, strict=True)
+            np.arange(opening, stop, step, dtype="datetime64[us]")
+            for opening, stop in zip(first, end, strict=True)
         ]
         yield np.unique(np.concatenate(starts))

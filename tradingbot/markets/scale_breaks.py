@@ -33,7 +33,7 @@ _CALM = 3.5  # times the usual range of a bar; a larger range is not calm
 _WIDE = 2.0  # times the usual range; above it a bar is wide, that is, not quite calm
 _NEWS = 2.5  # times the usual volume
 _NEWEST_NEWS, _WIDE_NEWS = 1.75, 1.25  # times the usual value of trade, for a calm and a wide bar
-_CERTAIN = np.log(8)  # no calm bar moves that far from the previous one, whatever the ratio
+_CERTAIN = np.log(8)  # no calm bar moves that far from the previous one, for any ratio
 _CERTAIN_NEWS = 4.0  # replaces all three; only a stampede could move a calm bar so far
 _HALTED = np.log(1.9)  # after a halt; smaller moves are real
 _LATER = 3  # bars needed to see whether a change lasts
@@ -112,12 +112,12 @@ class _Usual:
         cls, at: int, candidates: NDArray[np.int64], steps: Floats, gaps: Floats, spans: Floats
     ) -> "_Usual":
         start, end = max(0, at - _WINDOW), min(len(spans), at + _WINDOW // 2)
-        others = np.setdiff1d(np.arange(start, end - 1), candidates - 1)  # of steps and gaps
-        before, after = others[others < at - 1], others[others >= at]
+        usual = np.setdiff1d(np.arange(start, end - 1), candidates - 1)  # of steps and gaps
+        before, after = usual[usual < at - 1], usual[usual >= at]
         all_spans = np.setdiff1d(np.arange(start, end), [at])
         return cls(
-            step=_deviation(steps[others]),
-            gap=_deviation(gaps[others]),
+            step=_deviation(steps[usual]),
+            gap=_deviation(gaps[usual]),
             span=float(np.median(spans[all_spans])) if all_spans.size else 0.0,
             calm_after=_calm_after(before, after[:10], steps),
         )

@@ -154,7 +154,7 @@ def _in_the_exchanges_zone(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeI
     if known.name in _ROUND_THE_CLOCK:
         if (naive.second == 59).all():  # named by its end, as 23:59:59.999
             naive = naive + timedelta(seconds=1) - timedelta(days=1)
-        # a 24-hour day has most of its hours on its date, in whatever zone it begins
+        # a 24-hour day has most of its hours on its date, in any zone
         return (naive + _HALF_A_DAY).normalize()
     local = times.tz_convert(known.timezone).tz_localize(None)
     days = local.normalize()

@@ -1,4 +1,4 @@
-"""Candles supplied by a caller: read in any form, then cleaned and judged like a source's."""
+"""Candles supplied by a caller: read in any form, then cleaned and checked like a source's."""
 
 import logging
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pandas as pd
 
 from tradingbot.errors import DataError
 from tradingbot.markets.candles import checked, clean
-from tradingbot.markets.data_quality import judged
+from tradingbot.markets.data_quality import check_quality
 from tradingbot.markets.quality_findings import Caller
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def supplied_candles(
 ) -> pd.DataFrame:
     """Return the bars of `history`, a frame that `checked` reads, that are complete at `now`.
 
-    Corrections and findings are logged. `adjusted` may restate the prices before they are judged.
+    Corrections and findings are logged. `adjusted` may restate the prices before the check.
 
     Raises:
         DataError: The candles cannot be used.
@@ -35,7 +35,7 @@ def supplied_candles(
     raw = checked(symbol, history, interval)
     bars, corrections = clean(raw, symbol)
     dropped = pd.DatetimeIndex(raw.index).difference(pd.DatetimeIndex(bars.index))
-    bars, findings = judged(
+    bars, findings = check_quality(
         bars if adjusted is None else adjusted(bars),
         symbol,
         interval,

@@ -23,7 +23,7 @@ def calendar_name(symbol: str) -> str:
     if not ticker:
         raise DataError("a ticker is empty; expected one such as SPY")
     if not is_visible(ticker):
-        raise DataError(f"{ticker!a} has characters that nobody sees", symbol=symbol)
+        raise DataError(f"{ticker!a} has invisible characters", symbol=symbol)
     try:
         custom = custom_calendars()
     except ValueError as error:

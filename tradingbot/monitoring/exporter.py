@@ -29,8 +29,10 @@ REQUEST_TIMEOUT = 10.0  # time-out in seconds for reading a request and sending 
 
 
 class Cached:
-    """Cache of the newest snapshot. One background thread reads it, and callers wait a limited
-    time."""
+    """Cache of the newest snapshot.
+
+    One background thread reads it, and callers wait a limited time.
+    """
 
     def __init__(
         self,
@@ -48,8 +50,7 @@ class Cached:
         self._read_at = float("-inf")
 
     def snapshot(self) -> Snapshot:
-        """Return a recent snapshot, or one without a status if the database does not answer in
-        time."""
+        """Return a recent snapshot, without a status if the database does not answer in time."""
         with self._lock:
             if self._reading is None and time.monotonic() - self._read_at < self._max_age:
                 return self._snapshot

@@ -68,8 +68,7 @@ def announce(
 
 
 def outcome(summary: RunSummary, environ: Mapping[str, str]) -> Message:
-    """Return a message with one line about the run and one for each reason that tickers failed
-    for."""
+    """Return a message: a line about the run, and one for each reason for failed tickers."""
     ending = summary.ending
     status = _status(summary)
     failures = [
@@ -117,7 +116,7 @@ def send(target: Target, message: Message, timeouts: Timeouts) -> None:
         if attempt:
             time.sleep(timeouts.notify_backoff)
         try:
-            # `within` also bounds the look-up of the host name, which has no time-out of its own
+            # `within` also bounds the look-up of the host name, which has no other time-out
             status = within(timeouts.notify + 1.0, lambda: _post(target, message, timeouts.notify))
         except Exception as error:  # its text would contain the address
             failure = _cause(error, timeouts.notify)

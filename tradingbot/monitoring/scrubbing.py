@@ -35,8 +35,10 @@ def _secrets(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _within(url: str, *, is_secret: bool) -> Iterator[str]:
-    """Yield the password of a URL. If the URL itself is a secret, yield all parts that make it
-    one."""
+    """Yield the password of a URL.
+
+    If the URL itself is a secret, yield all parts that make it one.
+    """
     try:
         parts = urlsplit(url)
         login, at, _ = parts.netloc.rpartition("@")

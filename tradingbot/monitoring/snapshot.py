@@ -34,8 +34,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of the job. If `status` is None, the database could not be read and `why` is the
-    reason."""
+    """The state of the job.
+
+    If `status` is None, the database could not be read and `why` is the reason.
+    """
 
     status: Status | None = None
     why: str = ""
@@ -46,8 +48,9 @@ class Snapshot:
 
 
 def read_snapshot(url: str, settings: Settings, *, source: str | None, max_age: int) -> Snapshot:
-    """Read the state of the job. If the database is unreachable, return a snapshot without a
-    status.
+    """Read the state of the job.
+
+    If the database is unreachable, return a snapshot without a status.
 
     Raises:
         ConfigError: a setting is wrong.

@@ -1,4 +1,4 @@
-"""Parse events on sample paths, and say in one line what is wrong with a text that is none.
+"""Parse events on sample paths, and describe in one line what is wrong with an invalid text.
 
     event = parse_event(" Touch  +2 %")
     event.text  # "touch +2%"

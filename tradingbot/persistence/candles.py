@@ -39,8 +39,10 @@ def read_candles(
 def store_candles(
     session: Session, symbol: str, interval: str, rows: Iterable[tuple[datetime, Sequence[float]]]
 ) -> int:
-    """Insert or overwrite candles, each a time and five numbers. Return the number of rows
-    written."""
+    """Insert or overwrite candles, each a time and five numbers.
+
+    Return the number of rows written.
+    """
     key = {"symbol": symbol, "interval": interval}
     return upsert(
         session,

@@ -45,7 +45,7 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def __init__(self, kind: type[Any], *, nullable: bool = False) -> None:
-        """`kind` is dict or list. In a nullable column None is read instead of an empty one."""
+        """Read an empty dict or list (`kind`) for an invalid value, or None if nullable."""
         super().__init__(none_as_null=nullable)
         self.kind = kind
         self.nullable = nullable

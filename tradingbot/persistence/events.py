@@ -126,8 +126,10 @@ def read_event_scores(
 def event_scores_of(
     session: "Session", *, model: str, revision: str, interval: str
 ) -> Sequence[KronosEventScore]:
-    """Return one model's scores over all tickers and steps. Those of all events together are
-    first."""
+    """Return one model's scores over all tickers and steps.
+
+    Those of all events together are first.
+    """
     return session.scalars(
         select(KronosEventScore)
         .where(
@@ -161,7 +163,7 @@ def with_stored_events(session: "Session", forecasts: Iterable[Forecast]) -> lis
     known: dict[tuple[Any, ...], dict[str, dict[datetime, KronosEvent]]] = {}
     closes = {(forecast.symbol, forecast.as_of): forecast.last_close for forecast in stored}
     for row in rows:
-        if not _means_the_same(row, closes.get((row.symbol, row.as_of))):
+        if not _has_same_meaning(row, closes.get((row.symbol, row.as_of))):
             continue
         of_event = known.setdefault(_vintage(row), {}).setdefault(row.event, {})
         of_event[row.target_date] = row
@@ -199,11 +201,11 @@ def newest_chances(
             KronosEvent.prediction_made_at,
         )
     ):
-        if _means_the_same(row, closes[row.symbol]):
+        if _has_same_meaning(row, closes[row.symbol]):
             yield row
 
 
-def _means_the_same(row: Any, close: float | None) -> bool:
+def _has_same_meaning(row: Any, close: float | None) -> bool:
     """Return whether the event has the same meaning if its `as_of` bar closes at `close`."""
     if abs(price_scale(row.last_close, close) - 1) < _SAME:
         return True

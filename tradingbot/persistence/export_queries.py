@@ -115,7 +115,7 @@ def exported_event_scores(
         query = query.where(KronosEventScore.model_name == model)
     for row in _rows(session, query):
         flat = {name: value for name, value in row._mapping.items() if name != "bins"}
-        bins = {round(10 * bin_["from"]): bin_ for bin_ in row.bins}
+        bins = {round(10 * entry["from"]): entry for entry in row.bins}
         for number in range(10):
             for name in ("n", "probability", "frequency"):
                 flat[f"bin{number}_{name}"] = bins.get(number, {}).get(name)

@@ -52,8 +52,10 @@ def unreachable(address: URL, error: SQLAlchemyError) -> KronosError:
 
 
 def _way_out(address: URL, error: SQLAlchemyError, message: str) -> str:
-    """Return what to do about the error. Suggest that the server is down only if it sent no
-    message."""
+    """Return what to do about the error.
+
+    Suggest that the server is down only if it sent no message.
+    """
     sqlite = address.get_backend_name() == "sqlite"
     if isinstance(error, DBAPIError) and lacks_something(error):
         return (

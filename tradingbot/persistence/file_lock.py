@@ -105,8 +105,10 @@ class FileLock:
                 raise DatabaseError(f"{self._path} cannot be locked: {error.strerror}") from error
 
     def _open(self, flags: int, mode: str) -> IO[str]:
-        """Open the file. Raise OSError if it is a link or not a regular file of the expected
-        owner."""
+        """Open the file.
+
+        Raise OSError if it is a link or not a regular file of the expected owner.
+        """
         if self._path.is_symlink():
             raise OSError(0, "it is a link; remove it")
         # without waiting, in case it is a pipe

@@ -135,11 +135,16 @@ def newest_model(session: Session, symbols: Collection[str], *, interval: str) -
 
 
 def newest_model_as_of(
-    session: Session, symbols: Collection[str], *, interval: str, bar: datetime, believed: datetime
+    session: Session,
+    symbols: Collection[str],
+    *,
+    interval: str,
+    bar: datetime,
+    made_until: datetime,
 ) -> str | None:
     """Return the model of the newest forecast as of `bar` or earlier, for any of these tickers.
 
-    If several models have forecast the same bars, the newest forecast made until `believed` counts;
+    If several models have forecast the same bars, the newest made until `made_until` counts;
     if all were made later, the newest. None if there is no forecast.
     """
     return session.scalar(
@@ -152,7 +157,7 @@ def newest_model_as_of(
         )
         .order_by(
             KronosForecast.as_of.desc(),
-            KronosForecast.prediction_made_at > believed,
+            KronosForecast.prediction_made_at > made_until,
             KronosForecast.prediction_made_at.desc(),
             KronosForecast.model_name,
         )

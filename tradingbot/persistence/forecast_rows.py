@@ -43,8 +43,10 @@ def ledger_row(forecast: Forecast, bar: ForecastBar, *, challenger: bool) -> dic
 
 
 def event_rows(forecast: Forecast) -> Iterator[dict[str, Any]]:
-    """Yield the columns of KronosEvent for each event and bar. Raise ValueError for NaN or
-    infinity."""
+    """Yield the columns of KronosEvent for each event and bar.
+
+    Raise ValueError for NaN or infinity.
+    """
     for chance in forecast.events:
         for at, bar in enumerate(forecast.bars):
             numbers = {
@@ -55,8 +57,8 @@ def event_rows(forecast: Forecast) -> Iterator[dict[str, Any]]:
             }
             for name, value in numbers.items():
                 if value is not None and not math.isfinite(value):
-                    where = f"{forecast.symbol} {chance.event!r} step {bar.step}"
-                    raise ValueError(f"{where}: {name} is {value}, which cannot be stored")
+                    place = f"{forecast.symbol} {chance.event!r} step {bar.step}"
+                    raise ValueError(f"{place}: {name} is {value}, which cannot be stored")
             yield numbers | {
                 "symbol": forecast.symbol,
                 "interval": forecast.interval,
@@ -73,28 +75,26 @@ def event_rows(forecast: Forecast) -> Iterator[dict[str, Any]]:
 
 
 def vintage_of(row: Any) -> tuple[Any, ...]:
-    """Return what the rows of one forecast have in common: the model, and the hash of its
-    candles."""
+    """Return what the rows of one forecast share: the model, and the hash of its candles."""
     return row.model_name, row.model_revision, row.bars_hash or ""
 
 
 def check_storable(forecast: Forecast, bar: ForecastBar) -> None:
     """Raise ValueError for a NaN or infinite number, or if one of three quantiles is missing."""
-    where = f"{forecast.symbol} {forecast.interval} step {bar.step}"
+    place = f"{forecast.symbol} {forecast.interval} step {bar.step}"
     numbers = (forecast.last_close, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.prob_up)
     if not all(map(math.isfinite, (*numbers, *bar.close_quantiles.values()))):
         names = ["last_close", "open", "high", "low", "close", "volume", "prob_up"]
         names += [f"quantile {level:g}" for level in bar.close_quantiles]
         named = zip(names, (*numbers, *bar.close_quantiles.values()), strict=True)
         name, value = next((n, v) for n, v in named if not math.isfinite(v))
-        raise ValueError(f"{where}: {name} is {value}, and no forecast can be stored like that")
+        raise ValueError(f"{place}: {name} is {value}, and no forecast can be stored like that")
     if missing := {0.1, 0.5, 0.9} - bar.close_quantiles.keys():
-        raise ValueError(f"{where}: the quantiles {sorted(missing)} of close are missing")
+        raise ValueError(f"{place}: the quantiles {sorted(missing)} of close are missing")
 
 
 def forecast_of(rows: Sequence[Any]) -> Forecast:
-    """Return the forecast in rows of one model, step 1 first, of either table with both's
-    quantiles.
+    """Return the forecast in rows of either table, step 1 first, with quantiles of both tables.
 
     Raises:
         DataError: A row is damaged: its numbers are impossible.

@@ -135,14 +135,14 @@ def latest_stored(
     as_of: datetime,
     model_name: str | None = None,
     close_at: CloseAt | None = None,
-    believed: datetime | None = None,
+    made_until: datetime | None = None,
 ) -> Forecast | None:
     """Return the stored forecast of exactly this `as_of` with all `horizon` bars, or None.
 
     Its prices are restated to today's candles, in which its `as_of` bar closes at
     `close_at(as_of)`, or, if that is unknown, to the candles in the database. `kronos_predictions`
     takes precedence over the ledger. Without a model name the newest forecast counts, not those of
-    challengers; with `believed`, the newest made until then, with the ledger first. The ledger's
+    challengers; with `made_until`, the newest made until then, with the ledger first. The ledger's
     quantiles are included unless the forecast was replaced; then only 0.1, 0.5 and 0.9 are known.
     """
     latest = select(
@@ -166,9 +166,9 @@ def latest_stored(
     )
     ledger = select(*columns_of(KronosForecast), KronosForecast.prob_up.label("raw_prob_up"))
     queries = list(zip(_TABLES, (latest, ledger), strict=True))
-    for table, query in reversed(queries) if believed else queries:
+    for table, query in reversed(queries) if made_until else queries:
         made_at = table.prediction_made_at
-        late = [] if believed is None else [made_at > believed]
+        late = [] if made_until is None else [made_at > made_until]
         rows = session.execute(
             query.where(
                 table.symbol == symbol,
@@ -227,8 +227,11 @@ def _given(table: type[KronosPrediction] | type[KronosForecast]) -> list[ColumnE
 
 
 def _is_as_new(proposed: Any) -> ColumnElement[bool]:
-    """Rows of the first published schema have no as_of; any other row is newer. Damaged rows
-    too."""
+    """Return the condition that a proposed row replaces the stored one.
+
+    It does if its as_of is not older, or the stored row is damaged or has no as_of, as in the first
+        published schema.
+    """
     stored = KronosPrediction.__table__.c.as_of
     return or_(stored.is_(None), proposed.as_of >= stored, damaged(KronosPrediction))
 

@@ -39,7 +39,7 @@ class LedgerPart:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Symbol, interval and model."""
+        """Return symbol, interval and model."""
         return self.symbol, self.interval, self.model_name
 
 
@@ -99,7 +99,7 @@ def read_part(
     return rows_as_arrays(rows) if rows else None
 
 
-def select_rows(*which: ColumnElement[bool]) -> Select[Any]:
+def select_rows(*conditions: ColumnElement[bool]) -> Select[Any]:
     """Return a query of the columns for `rows_as_arrays`.
 
     It is sorted by symbol, `as_of`, target, and time of making.
@@ -119,7 +119,7 @@ def select_rows(*which: ColumnElement[bool]) -> Select[Any]:
         _LEDGER.prediction_made_at,
     ]
     order = _LEDGER.symbol, _LEDGER.as_of, _LEDGER.target_date, _LEDGER.prediction_made_at
-    return select(*columns).where(*which).order_by(*order)
+    return select(*columns).where(*conditions).order_by(*order)
 
 
 def rows_as_arrays(rows: Sequence[Any]) -> LedgerRows:

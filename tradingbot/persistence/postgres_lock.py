@@ -167,7 +167,7 @@ class PostgresLock:
     def _session_lasts(self, connection: Connection) -> bool:
         """Return whether a session lock stays with this connection.
 
-        It does if the server itself told the driver the session. A pooler reports another. Then a
+        It does if the driver knows the session from the server. A pooler reports another. Then a
         second transaction is held open, which gets the session that this connection has just used,
         or makes this connection switch sessions.
         """

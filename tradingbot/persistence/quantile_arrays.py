@@ -28,7 +28,7 @@ def decoded(texts: Sequence[str]) -> Floats:
     try:
         values = [_quantiles(by_level) for by_level in orjson.loads(f"[{','.join(texts)}]")]
         if len(values) != len(texts):
-            raise ValueError("a text with a comma of its own")
+            raise ValueError("a text with a comma between objects")
         quantiles = np.array(values, dtype="float64")
     except (KeyError, TypeError, ValueError, OverflowError):
         quantiles = np.array([_decode_row(text) for text in texts], dtype="float64")

@@ -45,8 +45,7 @@ class RunLogWriter:
         details: Mapping[str, Any],
         timeouts: Timeouts | None = None,
     ) -> Self:
-        """Write the row of a run that started at `started_at`, naive UTC, and holds its shard's
-        lock.
+        """Write the row of a run that holds its shard's lock, started at `started_at`, naive UTC.
 
         Unfinished earlier runs of the shard are marked as killed: they were killed or lost the
         database.
@@ -84,8 +83,7 @@ class RunLogWriter:
             logger.warning("run_logs lacks the state of Space %s: %s", repo, error)
 
     def others_at_work(self) -> bool:
-        """Return whether another run is unfinished according to run_logs; it may have been
-        killed."""
+        """Return whether run_logs has another unfinished run, which may have been killed."""
         with self._sessions() as session:
             unfinished = select(RunLog.id).where(
                 RunLog.name == JOB,
@@ -149,7 +147,7 @@ class SpaceNotes:
             logger.warning("run_logs lacks the state of Space %s: %s", repo, error)
 
     def others_at_work(self) -> bool:
-        """Never called: a run without a row has not used the Space."""
+        """Return False. Never called, because a run without a row has not used the Space."""
         return False
 
 

@@ -142,10 +142,10 @@ def _ended_as(exit_code: int | None) -> Literal["ok", "failed"]:
 
 
 def _bad_run(run: Run) -> str | None:
-    which = f"the last run{'' if run.shard == '0/1' else f' of shard {run.shard}'}"
+    subject = f"the last run{'' if run.shard == '0/1' else f' of shard {run.shard}'}"
     when = f"{run.started_at:%Y-%m-%d %H:%M}"
     if run.state == "killed":
-        return f"{which}, of {when}, never finished: was it killed?"
+        return f"{subject}, of {when}, never finished: was it killed?"
     if run.state == "failed":
-        return f"{which}, of {when}, ended with {run.exit_code}: {run.message}"
+        return f"{subject}, of {when}, ended with {run.exit_code}: {run.message}"
     return None

@@ -46,8 +46,7 @@ def is_current(connection: Connection) -> bool:
 
 
 def take_over_version(connection: Connection) -> None:
-    """Move the version out of Alembic's default table, where earlier versions of this program kept
-    it.
+    """Move the version out of Alembic's default table, used by earlier versions.
 
     Another application in the same database can then use that table. Its name must be free, and an
     index with that name would also be in the way.

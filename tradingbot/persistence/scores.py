@@ -13,8 +13,10 @@ from tradingbot.persistence.upsert import upsert
 
 
 def store_scores(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert or overwrite scores, by the columns of KronosScore. Return the number of rows
-    written."""
+    """Insert or overwrite scores, by the columns of KronosScore.
+
+    Return the number of rows written.
+    """
     return upsert(session, KronosScore, rows)
 
 

@@ -63,16 +63,16 @@ class Calibration:
         if key_of(forecast) != self.key:
             raise ValueError(f"{key_of(forecast)} cannot take the calibration of {self.key}")
         factors = [self.factors(forecast.symbol, bar.step) for bar in forecast.bars]
-        used = [one for one in factors if one is not None]
+        used = [factor for factor in factors if factor is not None]
         whole = all(tuple(bar.close_quantiles) == QUANTILE_LEVELS for bar in forecast.bars)
         if forecast.calibration != RAW or not whole or not used or len(used) < len(factors):
             return forecast
-        until, n = max(one.until for one in used), min(one.n for one in used)
+        until, n = max(factor.until for factor in used), min(factor.n for factor in used)
         bars = zip(forecast.bars, used, strict=True)
         return replace(
             forecast,
             calibration=f"conformal until {until:%Y-%m-%d}, n={n}",
-            bars=tuple(_calibrated(bar, one, forecast.last_close) for bar, one in bars),
+            bars=tuple(_calibrated(bar, factor, forecast.last_close) for bar, factor in bars),
         )
 
     def factors(self, symbol: str, step: int) -> Factors | None:

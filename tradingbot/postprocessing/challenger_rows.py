@@ -33,8 +33,8 @@ def with_challengers(state: State, gains: Mapping[str, float], column: Any) -> S
     if column is None:
         return state
     rivals = tuple(Rival(**rival) for rival in column["rivals"])
-    own = (*state.gains, *(gains[rival.name] for rival in rivals))
-    state = replace(state, gains=own, rivals=rivals, challengers=tuple(column["names"]))
+    all_gains = (*state.gains, *(gains[rival.name] for rival in rivals))
+    state = replace(state, gains=all_gains, rivals=rivals, challengers=tuple(column["names"]))
     trials = tuple(_trial(state, trial) for trial in column["trials"])
     known = [*(rival.name for rival in rivals), *(trial.name for trial in trials)]
     if sorted(known) != sorted(state.challengers):
@@ -78,7 +78,7 @@ def _trial(served: State, found: Mapping[str, Any]) -> Trial:
 
 
 def _check(state: State) -> None:
-    rivals = [(one.agreement, one.size, one.sessions) for one in state.rivals]
+    rivals = [(rival.agreement, rival.size, rival.sessions) for rival in state.rivals]
     numbers = [*state.gains, *state.log_factors, *(number for of in rivals for number in of)]
     whole = len(state.gains) == len(FORECASTERS) + len(rivals)
     if not whole or not all(map(math.isfinite, numbers)):

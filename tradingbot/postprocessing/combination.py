@@ -43,7 +43,7 @@ from tradingbot.postprocessing.conformal import moved, scores
 from tradingbot.typing import Floats, Times
 
 RATE = 1.0  # of learning; losses are in units of the expected move, so it needs no tuning
-MOST = 5.0  # expected moves: the most that one forecast teaches, as after a halt
+MAX_MOVE = 5.0  # expected moves: the most that one forecast teaches, as after a halt
 
 _LEVELS = np.array(QUANTILE_LEVELS)
 
@@ -68,13 +68,13 @@ class Panel:
         return len(self.actual)
 
     def __getitem__(self, rows: Any) -> "Panel":
-        return Panel(*(getattr(self, one.name)[rows] for one in fields(self)))
+        return Panel(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def joined(panels: Sequence[Panel]) -> Panel:
     """Concatenate at least one panel."""
     return Panel(
-        *(np.concatenate([getattr(part, one.name) for part in panels]) for one in fields(Panel))
+        *(np.concatenate([getattr(part, field.name) for part in panels]) for field in fields(Panel))
     )
 
 
@@ -139,8 +139,8 @@ def _learn(now: State, panel: Panel, session: np.datetime64, step: int) -> State
     won = next((trial for trial in trials if trial.is_won(step)), None)
     if won is None:
         return replace(served, trials=tuple(trials))
-    others = [trial.name for trial in trials if trial is not won]  # losing trials begin again
-    return replace(won.state, trials=tuple(Trial.begun(won.state, name) for name in others))
+    losing = [trial.name for trial in trials if trial is not won]  # losing trials begin again
+    return replace(won.state, trials=tuple(Trial.begun(won.state, name) for name in losing))
 
 
 def _tried(served: State, trial: Trial, panel: Panel, session: np.datetime64) -> Trial:
@@ -174,10 +174,11 @@ def _moved(now: State, panel: Panel, session: np.datetime64) -> State:
     stacked = stacked_of(now, panel.model, panel.experts)
     blended = blend_of(now, stacked)
     missed = 2 * ((panel.actual[:, None] < blended) - _LEVELS)  # slope of the pinball loss
-    ahead = ((blended[:, None] - stacked) / panel.scale[:, None, None]).clip(-MOST, MOST)
+    ahead = ((blended[:, None] - stacked) / panel.scale[:, None, None]).clip(-MAX_MOVE, MAX_MOVE)
     fall = np.nan_to_num(missed[:, None] * ahead).mean(axis=(0, 2))  # sleeping experts gain nothing
     median, actual = (
-        (moves / panel.scale).clip(-MOST, MOST) for moves in (panel.model[:, MEDIAN], panel.actual)
+        (moves / panel.scale).clip(-MAX_MOVE, MAX_MOVE)
+        for moves in (panel.model[:, MEDIAN], panel.actual)
     )
     reach = scores(np.exp(blended), np.exp(panel.actual))
     experts = of_state(now, panel.experts)
@@ -191,23 +192,24 @@ def _moved(now: State, panel: Panel, session: np.datetime64) -> State:
         forecasts=now.forecasts + len(panel),
         until=session,
         rivals=tuple(
-            _agreed(one, experts[:, now.plain + at, MEDIAN], panel)
-            for at, one in enumerate(now.rivals)
+            _agreed(rival, experts[:, now.plain + at, MEDIAN], panel)
+            for at, rival in enumerate(now.rivals)
         ),
     )
 
 
-def _agreed(one: Rival, medians: Floats, panel: Panel) -> Rival:
+def _agreed(rival: Rival, medians: Floats, panel: Panel) -> Rival:
     """Return the rival with the agreement of its medians in a session."""
     awake = np.isfinite(medians)
     if not awake.any():
-        return one
+        return rival
     median, actual = (
-        (moves[awake] / panel.scale[awake]).clip(-MOST, MOST) for moves in (medians, panel.actual)
+        (moves[awake] / panel.scale[awake]).clip(-MAX_MOVE, MAX_MOVE)
+        for moves in (medians, panel.actual)
     )
     return replace(
-        one,
-        agreement=one.agreement + float((median * actual).mean()),
-        size=one.size + float((median**2).mean()),
-        sessions=one.sessions + 1,
+        rival,
+        agreement=rival.agreement + float((median * actual).mean()),
+        size=rival.size + float((median**2).mean()),
+        sessions=rival.sessions + 1,
     )

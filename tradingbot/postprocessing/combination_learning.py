@@ -109,26 +109,26 @@ def taught(
     pools = dict(combination.pools)
     for step, parts in panels.items():
         for kind in (*sorted({kind for kind, _ in parts}), ALL_CLASSES):
-            these = [panel for of, panel in parts if kind in (of, ALL_CLASSES)]
+            of_kind = [panel for of, panel in parts if kind in (of, ALL_CLASSES)]
             known = pools.get((kind, step), untaught(len(EXPERTS))).with_challengers(challengers)
-            newest = replay(joined(these), known, step=step).newest
+            newest = replay(joined(of_kind), known, step=step).newest
             if newest.sessions:
                 pools[kind, step] = newest
     return Combination(combination.key, pools)
 
 
 def panels_of(
-    one: ForecastOutcomes, bars: pd.DataFrame, rivals: Floats | None = None
+    outcomes: ForecastOutcomes, bars: pd.DataFrame, rivals: Floats | None = None
 ) -> Iterator[tuple[int, Panel]]:
     """Return a ticker's forecasts, a panel per step; `rivals` are (n, challengers, 19)."""
-    experts, scale = expert_quantiles(bars, one.as_of, one.step)
+    experts, scale = expert_quantiles(bars, outcomes.as_of, outcomes.step)
     if rivals is not None:
         experts = np.concatenate([experts, rivals], axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        model, actual = np.log(one.raw_quantiles), np.log(one.actual)
-    whole = Panel(one.as_of, one.target, scale, actual, model, experts)
-    for step in np.unique(one.step).tolist():
-        yield step, whole[one.step == step]
+        model, actual = np.log(outcomes.raw_quantiles), np.log(outcomes.actual)
+    whole = Panel(outcomes.as_of, outcomes.target, scale, actual, model, experts)
+    for step in np.unique(outcomes.step).tolist():
+        yield step, whole[outcomes.step == step]
 
 
 def _panels(
@@ -151,33 +151,38 @@ def _panels(
 
     since = targets[0] - timedelta(days=2 * horizon + 14)  # includes weekends and holidays
     found: Panels = {}
-    for one in resolve_outcomes(sessions, closes, model=name, since=since, targets=targets):
-        if isinstance(one, ForecastOutcomes) and one.model_revision == revision:
-            kind = asset_class(one.symbol)
-            rivals = _rivals(sessions, one, targets, challengers) if challengers else None
-            for step, panel in panels_of(one, bars[one.symbol], rivals):
+    for outcomes in resolve_outcomes(sessions, closes, model=name, since=since, targets=targets):
+        if isinstance(outcomes, ForecastOutcomes) and outcomes.model_revision == revision:
+            kind = asset_class(outcomes.symbol)
+            rivals = _rivals(sessions, outcomes, targets, challengers) if challengers else None
+            for step, panel in panels_of(outcomes, bars[outcomes.symbol], rivals):
                 found.setdefault(step, []).append((kind, panel))
     return found
 
 
 def _rivals(
-    sessions: SessionFactory, one: ForecastOutcomes, targets: Targets, challengers: Sequence[str]
+    sessions: SessionFactory,
+    outcomes: ForecastOutcomes,
+    targets: Targets,
+    challengers: Sequence[str],
 ) -> Floats:
     """Return each challenger's quantiles for these forecasts, as logs (n, challengers, 19).
 
     NaN where it has no forecast, or its paths are not anchored.
     """
-    said = np.full((len(one), len(challengers), len(QUANTILE_LEVELS)), np.nan)
-    asked = pd.MultiIndex.from_arrays([one.as_of, one.target])
+    quantiles = np.full((len(outcomes), len(challengers), len(QUANTILE_LEVELS)), np.nan)
+    asked = pd.MultiIndex.from_arrays([outcomes.as_of, outcomes.target])
     for place, name in enumerate(challengers):
-        part = LedgerPart(one.symbol, one.interval, name, one.as_of[0].item(), len(one))
+        part = LedgerPart(
+            outcomes.symbol, outcomes.interval, name, outcomes.as_of[0].item(), len(outcomes)
+        )
         rows = read_part(sessions, part, targets=targets)
         if rows is None:
             continue
-        there = pd.MultiIndex.from_arrays([rows.as_of, rows.target]).get_indexer(asked)
+        row = pd.MultiIndex.from_arrays([rows.as_of, rows.target]).get_indexer(asked)
         anchored = np.array([text.endswith(ANCHORED) for text in rows.revision.tolist()])
-        known = (there >= 0) & anchored[there]
+        known = (row >= 0) & anchored[row]
         with np.errstate(divide="ignore", invalid="ignore"):
-            said[known, place] = np.log(rows.raw_quantiles[there[known]])
-    said[~np.isfinite(said).all(axis=2)] = np.nan
-    return said
+            quantiles[known, place] = np.log(rows.raw_quantiles[row[known]])
+    quantiles[~np.isfinite(quantiles).all(axis=2)] = np.nan
+    return quantiles

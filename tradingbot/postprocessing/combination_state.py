@@ -80,9 +80,10 @@ class State:
     def with_challengers(self, names: Sequence[str]) -> "State":
         """Return the state with these challengers: new ones begin a trial, others are removed."""
         served = self._with_rivals_of(names)
-        earned = {one.name for one in served.rivals}
+        earned = {rival.name for rival in served.rivals}
         trials = {
-            one.name: replace(one, state=one.state._with_rivals_of(names)) for one in self.trials
+            rival.name: replace(rival, state=rival.state._with_rivals_of(names))
+            for rival in self.trials
         }
         on_trial = [name for name in names if name not in earned]
         return replace(
@@ -91,12 +92,12 @@ class State:
         )
 
     def _with_rivals_of(self, names: Sequence[str]) -> "State":
-        own = self.gains[: 1 + self.plain]
+        of_experts = self.gains[: 1 + self.plain]
         gains = zip(self.rivals, self.gains[1 + self.plain :], strict=True)
         kept = [(rival, gain) for rival, gain in gains if rival.name in names]
         return replace(
             self,
-            gains=(*own, *(gain for _, gain in kept)),
+            gains=(*of_experts, *(gain for _, gain in kept)),
             rivals=tuple(rival for rival, _ in kept),
             challengers=tuple(names),
         )
@@ -179,13 +180,13 @@ def of_state(state: State, experts: Floats) -> Floats:
     """Return (n, experts + rivals, 19), without challengers that are not in the state."""
     if not state.challengers:
         return experts
-    places = (state.challengers.index(one.name) for one in state.rivals)
+    places = (state.challengers.index(rival.name) for rival in state.rivals)
     return experts[:, [*range(state.plain), *(state.plain + place for place in places)]]
 
 
 def stacked_of(state: State, model: Floats, experts: Floats) -> Floats:
     """Return (n, 1 + experts + rivals, 19), with the models' medians shrunk."""
-    kept = np.array([state.kept, *[1.0] * state.plain, *(one.kept for one in state.rivals)])
+    kept = np.array([state.kept, *[1.0] * state.plain, *(rival.kept for rival in state.rivals)])
     stacked = np.concatenate([model[:, None], of_state(state, experts)], axis=1)
     shrunk: Floats = stacked - (1 - kept)[:, None] * stacked[..., [MEDIAN]]
     return shrunk

@@ -38,7 +38,7 @@ class Combination:
     @property
     def rivals(self) -> set[str]:
         """Return the challengers that have joined the combination in any pool."""
-        return {one.name for state in self.pools.values() for one in state.rivals}
+        return {rival.name for state in self.pools.values() for rival in state.rivals}
 
     def standings(self) -> dict[str, str]:
         """Return each challenger's standing over all asset classes in words, by name."""
@@ -69,24 +69,24 @@ class Combination:
             raise ValueError(f"{key_of(forecast)} cannot take the combination of {self.key}")
         if forecast.shares is not None or not is_anchored(forecast):
             return forecast
-        said = [bar.raw or bar for bar in forecast.bars]
+        raw_bars = [bar.raw or bar for bar in forecast.bars]
         states = self._states(forecast)
-        whole = all(tuple(bar.close_quantiles) == QUANTILE_LEVELS for bar in said)
+        whole = all(tuple(bar.close_quantiles) == QUANTILE_LEVELS for bar in raw_bars)
         if not whole or not states:
             return forecast
-        as_of = np.full(len(said), np.datetime64(forecast.as_of, "s"))
-        experts, scale = expert_quantiles(bars, as_of, np.array([bar.step for bar in said]))
+        as_of = np.full(len(raw_bars), np.datetime64(forecast.as_of, "s"))
+        experts, scale = expert_quantiles(bars, as_of, np.array([bar.step for bar in raw_bars]))
         if not (np.isfinite(scale) & (scale > 0)).all():
             return forecast
-        prices = np.array([list(bar.close_quantiles.values()) for bar in said])
+        prices = np.array([list(bar.close_quantiles.values()) for bar in raw_bars])
         model = np.log(prices / forecast.last_close)
         logs, weights = [], []
         for at, state in enumerate(states):
             row = slice(at, at + 1)
-            beside = _said_by_rivals(state, forecast, at, rivals or {})
-            others = np.concatenate([experts[row], beside], axis=1)
-            logs.append(combine(state, model[row], others))
-            weights.append(_named(state, shares(state, others)[0]))
+            rival_quantiles = _rival_quantiles(state, forecast, at, rivals or {})
+            all_experts = np.concatenate([experts[row], rival_quantiles], axis=1)
+            logs.append(combine(state, model[row], all_experts))
+            weights.append(_named(state, shares(state, all_experts)[0]))
         prices = np.exp(np.concatenate(logs)) * forecast.last_close
         if not (np.isfinite(prices) & (prices > 0)).all():
             return forecast
@@ -97,7 +97,7 @@ class Combination:
                 _combined(bar, forecast.last_close, quantiles)
                 for bar, quantiles in zip(forecast.bars, prices.tolist(), strict=True)
             ),
-            calibration=f"combined until {until}, n={min(one.forecasts for one in states)}",
+            calibration=f"combined until {until}, n={min(used.forecasts for used in states)}",
             shares=mean_shares(weights),
         )
 
@@ -135,11 +135,11 @@ def _named(state: State, weights: Floats) -> dict[str, float]:
     return dict(zip(forecasters_of(state), weights.tolist(), strict=True))
 
 
-def _said_by_rivals(
+def _rival_quantiles(
     state: State, forecast: Forecast, at: int, rivals: Mapping[str, Forecast]
 ) -> Floats:
     """Return each challenger's quantiles for this bar, (1, challengers, 19); NaN without one."""
-    said = np.full((1, len(state.challengers), len(QUANTILE_LEVELS)), np.nan)
+    quantiles = np.full((1, len(state.challengers), len(QUANTILE_LEVELS)), np.nan)
     for place, name in enumerate(state.challengers):
         rival = rivals.get(name)
         if rival is None or not is_anchored(rival) or rival.as_of != forecast.as_of:
@@ -148,8 +148,10 @@ def _said_by_rivals(
             continue
         bar = rival.bars[at].raw or rival.bars[at]
         if tuple(bar.close_quantiles) == QUANTILE_LEVELS:
-            said[0, place] = np.log(np.array([*bar.close_quantiles.values()]) / rival.last_close)
-    return said
+            quantiles[0, place] = np.log(
+                np.array([*bar.close_quantiles.values()]) / rival.last_close
+            )
+    return quantiles
 
 
 def is_anchored(forecast: Forecast) -> bool:

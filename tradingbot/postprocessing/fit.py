@@ -57,9 +57,9 @@ class Fit:
 def fit(record: Iterable[ForecastOutcomes]) -> list[Fit]:
     """Fit one calibration for each model, revision and interval. The record is read once."""
     parts: dict[Key, list[_Scored]] = {}
-    for one in record:
-        key = (one.model_name, one.model_revision, one.interval)
-        parts.setdefault(key, []).append(_scored(one))
+    for part in record:
+        key = (part.model_name, part.model_revision, part.interval)
+        parts.setdefault(key, []).append(_scored(part))
     return [_fit(key, _joined(of_key)) for key, of_key in sorted(parts.items())]
 
 
@@ -68,12 +68,12 @@ def out_of_sample_factors(record: Sequence[ForecastOutcomes]) -> list[Floats]:
 
     All parts must be of one model, revision and interval.
     """
-    joined = _joined([_scored(one) for one in record])
+    joined = _joined([_scored(part) for part in record])
     tracks = _tracks(joined)
     factors = np.full(joined.scores.shape, np.nan)
-    for kind, step, these in _groups(joined):
-        factors[these] = _known(joined.as_of[these], kind, step, tracks)
-    return np.split(factors, np.cumsum([len(one) for one in record])[:-1])
+    for kind, step, rows in _groups(joined):
+        factors[rows] = _known(joined.as_of[rows], kind, step, tracks)
+    return np.split(factors, np.cumsum([len(part) for part in record])[:-1])
 
 
 @dataclass(frozen=True)
@@ -87,33 +87,34 @@ class _Scored:
     held: NDArray[np.bool_]
     scores: Floats
 
-    def __getitem__(self, some: Any) -> "_Scored":
-        return _Scored(*(getattr(self, one.name)[some] for one in fields(self)))
+    def __getitem__(self, rows: Any) -> "_Scored":
+        return _Scored(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def _scored(one: ForecastOutcomes) -> _Scored:
-    kind = np.full(len(one), asset_class(one.symbol))
-    low, high = one.raw_quantiles[:, 1], one.raw_quantiles[:, 17]
-    held = (low <= one.actual) & (one.actual <= high)
-    reach = scores(one.raw_quantiles, one.actual)
-    return _Scored(one.as_of, one.target, one.step, kind, held, reach)
+def _scored(outcomes: ForecastOutcomes) -> _Scored:
+    kind = np.full(len(outcomes), asset_class(outcomes.symbol))
+    low, high = outcomes.raw_quantiles[:, 1], outcomes.raw_quantiles[:, 17]
+    held = (low <= outcomes.actual) & (outcomes.actual <= high)
+    reach = scores(outcomes.raw_quantiles, outcomes.actual)
+    return _Scored(outcomes.as_of, outcomes.target, outcomes.step, kind, held, reach)
 
 
 def _joined(parts: list[_Scored]) -> _Scored:
     return _Scored(
-        *(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(_Scored))
+        *(
+            np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(_Scored)
+        )
     )
 
 
 def _fit(key: Key, record: _Scored) -> Fit:
     tracks = _tracks(record)
     factors = {
-        pool: Factors(tuple(one.factors[-1].tolist()), one.n, one.sessions[-1].item())
-        for pool, one in tracks.items()
+        pool: Factors(tuple(of_pool.factors[-1].tolist()), of_pool.n, of_pool.sessions[-1].item())
+        for pool, of_pool in tracks.items()
     }
-    outcomes = [
-        _outcome(record[these], kind, step, tracks) for kind, step, these in _groups(record)
-    ]
+    outcomes = [_outcome(record[rows], kind, step, tracks) for kind, step, rows in _groups(record)]
     return Fit(Calibration(key, factors), tuple(outcomes))
 
 
@@ -131,8 +132,8 @@ def _tracks(record: _Scored) -> dict[PoolName, Track]:
     for kind in (*np.unique(record.kind).tolist(), ALL_CLASSES):
         of_class = np.full(len(record.kind), True) if kind == ALL_CLASSES else record.kind == kind
         for step in (ALL_STEPS, *np.unique(record.step[of_class]).tolist()):
-            these = of_class if step == ALL_STEPS else of_class & (record.step == step)
-            found = track(record.target[these], record.scores[these])
+            rows = of_class if step == ALL_STEPS else of_class & (record.step == step)
+            found = track(record.target[rows], record.scores[rows])
             if found is not None:
                 tracks[kind, step] = found
     return tracks

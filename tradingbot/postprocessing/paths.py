@@ -38,14 +38,14 @@ def with_served_paths(forecast: Forecast) -> Forecast:
     gaps, means = opens[:, 1:] - closes[:, :-1], closes.mean(axis=1)
     for step, bar in enumerate(forecast.bars):
         if bar.raw is not None:
-            own, served = _logs(bar.raw.close_quantiles), _logs(bar.close_quantiles)
+            raw, served = _logs(bar.raw.close_quantiles), _logs(bar.close_quantiles)
             order = np.lexsort((means, closes[:, step]))
             closes[order, step] = _apart(
                 closes[order, step],
-                _moved(closes[order, step], own, served),
+                _moved(closes[order, step], raw, served),
                 _by_rank(len(order), list(bar.close_quantiles), served),
             )
-            stretch = _stretch(own, served)
+            stretch = _stretch(raw, served)
             upper[:, step] *= stretch
             lower[:, step] *= stretch
     opens[:, 1:] = closes[:, :-1] + gaps
@@ -71,21 +71,21 @@ def with_events(forecast: Forecast, events: Sequence[Event], *, keep_paths: bool
     return replace(forecast, events=found, paths=forecast.paths if keep_paths else None)
 
 
-def _stretch(own: Floats, served: Floats) -> float:
+def _stretch(raw: Floats, served: Floats) -> float:
     """Return how much wider the served band is."""
-    width = own[-1] - own[0]
+    width = raw[-1] - raw[0]
     ratio = (served[-1] - served[0]) / width if width > 0 else 1.0
     return float(np.clip(ratio, 1 / _MOST_STRETCHED, _MOST_STRETCHED))
 
 
-def _moved(closes: Floats, own: Floats, served: Floats) -> Floats:
+def _moved(closes: Floats, raw: Floats, served: Floats) -> Floats:
     """Map values between levels proportionally; beyond them stretch as that half of the band."""
-    moved = np.interp(closes, own, served)
-    middle = len(own) // 2
-    for beyond, end in ((closes < own[0], 0), (closes > own[-1], -1)):
-        width = abs(own[end] - own[middle])
+    moved = np.interp(closes, raw, served)
+    middle = len(raw) // 2
+    for beyond, end in ((closes < raw[0], 0), (closes > raw[-1], -1)):
+        width = abs(raw[end] - raw[middle])
         slope = abs(served[end] - served[middle]) / width if width > 0 else 1.0
-        moved[beyond] = served[end] + slope * (closes[beyond] - own[end])
+        moved[beyond] = served[end] + slope * (closes[beyond] - raw[end])
     return moved
 
 

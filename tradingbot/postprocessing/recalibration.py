@@ -93,7 +93,7 @@ def recalibrate(
     """
     found = Recalibration()
     if record is not None:
-        found.fits = fit(one for one, _ in record)
+        found.fits = fit(outcomes for outcomes, _ in record)
         found.combinations = _combinations(record)
     elif not dry_run or database_exists(url):
         sessions = partial(get_db_session, url, create=not dry_run)
@@ -106,13 +106,13 @@ def recalibrate(
             stored = resolve_outcomes(sessions, closes_of(data), since=newest - RECORD)
             found.fits = fit(_known(stored, found.left_out))
             found.combinations = _learnt(sessions, data, found.fits, newest)
-        lacking = [one.calibration.key for one in found.fits if not one.calibration.pools]
+        lacking = [fitted.calibration.key for fitted in found.fits if not fitted.calibration.pools]
         with sessions() as session:
             found.earlier = {key for key in lacking if load(session, key)}
     if not dry_run:
         with get_db_session(url) as session:
-            found.rows = sum(store(session, one.calibration) for one in found.fits)
-            found.weights = sum(store_combination(session, one) for one in found.combinations)
+            found.rows = sum(store(session, fitted.calibration) for fitted in found.fits)
+            found.weights = sum(store_combination(session, each) for each in found.combinations)
         found.stored_in = redact(url)
     return found
 
@@ -130,22 +130,23 @@ def _candles(sessions: SessionFactory, settings: Settings, source: str) -> DataS
 def _known(
     record: Iterable[ForecastOutcomes | Unresolved], left_out: Counter[str]
 ) -> Iterator[ForecastOutcomes]:
-    for one in record:
-        if isinstance(one, ForecastOutcomes):
-            yield one
+    for part in record:
+        if isinstance(part, ForecastOutcomes):
+            yield part
         else:
-            left_out[one.text] += one.n
+            left_out[part.text] += part.n
 
 
 def _combinations(record: Sequence[WithBars]) -> list[Combination]:
     """Learn combinations from these forecasts alone, like a night after the newest candles."""
     found: dict[Key, Panels] = {}
     before = first_without_candles([bars.index[-1].to_pydatetime() for _, bars in record])
-    for one, bars in record:
-        panels = found.setdefault((one.model_name, one.model_revision, one.interval), {})
-        for step, panel in panels_of(one, bars):
+    for outcomes, bars in record:
+        key = outcomes.model_name, outcomes.model_revision, outcomes.interval
+        panels = found.setdefault(key, {})
+        for step, panel in panels_of(outcomes, bars):
             known = panel[panel.target < np.datetime64(before)]
-            panels.setdefault(step, []).append((asset_class(one.symbol), known))
+            panels.setdefault(step, []).append((asset_class(outcomes.symbol), known))
     return [
         taught(Combination(key, {}), panels)
         for key, panels in sorted(found.items())
@@ -162,13 +163,13 @@ def _learnt(
         learn(
             sessions,
             bars_of,
-            Combination(one.calibration.key, {}),
+            Combination(fitted.calibration.key, {}),
             before=newest,
-            horizon=max(outcome.step for outcome in one.outcomes),
-            challengers=rivals_of(sessions, one.calibration.key, newest),
+            horizon=max(outcome.step for outcome in fitted.outcomes),
+            challengers=rivals_of(sessions, fitted.calibration.key, newest),
         )
-        for one in fits
-        if one.calibration.key[1].endswith(ANCHORED)
+        for fitted in fits
+        if fitted.calibration.key[1].endswith(ANCHORED)
     ]
 
 

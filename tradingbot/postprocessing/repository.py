@@ -57,7 +57,7 @@ def load(session: Session, key: Key) -> Calibration | None:
         try:
             pools[pool] = _factors(bands)
         except _DAMAGED as error:
-            _tell_damaged(table, key, error)
+            _warn_of_damaged(table, key, error)
     return Calibration(key, pools) if pools else None
 
 
@@ -95,10 +95,10 @@ def load_combination(session: Session, key: Key, *, whole: bool = False) -> Comb
     some columns, which also gives None.
     """
     table = KronosCombination
-    there = inspect(session.connection())
-    if not there.has_table(table.__tablename__):
+    schema = inspect(session.connection())
+    if not schema.has_table(table.__tablename__):
         return None
-    if "challengers" not in {one["name"] for one in there.get_columns(table.__tablename__)}:
+    if "challengers" not in {column["name"] for column in schema.get_columns(table.__tablename__)}:
         return None
     pools: dict[PoolName, State] = {}
     complete = not _has_damaged(session, table, key)
@@ -106,7 +106,7 @@ def load_combination(session: Session, key: Key, *, whole: bool = False) -> Comb
         try:
             pools[row.asset_class, row.step] = _state(row)
         except _DAMAGED as error:
-            _tell_damaged(table, key, error)
+            _warn_of_damaged(table, key, error)
             complete = False
     return Combination(key, pools) if pools and (complete or not whole) else None
 
@@ -194,16 +194,16 @@ def _has_damaged(session: Session, table: Stored, key: Key) -> bool:
     """Return whether rows were skipped, and warn about them."""
     count = count_damaged(session, table, *_of(table, key))
     if count:
-        _tell_damaged(table, key, f"{count} in all")
+        _warn_of_damaged(table, key, f"{count} in all")
     return bool(count)
 
 
-def _tell_damaged(table: Stored, key: Key, how: object) -> None:
-    said = f"{type(how).__name__}: {how}" if isinstance(how, Exception) else how
+def _warn_of_damaged(table: Stored, key: Key, how: object) -> None:
+    reason = f"{type(how).__name__}: {how}" if isinstance(how, Exception) else how
     logger.warning(
         "%s: a row of %s %s is damaged (%s); it is not used, and the next run of the job "
         "learns it again",
-        *(table.__tablename__, key[0], key[1], said),
+        *(table.__tablename__, key[0], key[1], reason),
     )
 
 

@@ -40,25 +40,25 @@ def read_backtest(path: Path, symbols: Sequence[str]) -> Record:
         ConfigError: It is not a backtest file, or has no such forecasts with an outcome.
     """
     rows = read_rows(path)
-    there = sorted(rows["symbol"].unique())
-    chosen = [one for one in there if not symbols or one.upper() in symbols]
+    available = sorted(rows["symbol"].unique())
+    chosen = [symbol for symbol in available if not symbols or symbol.upper() in symbols]
     rows = rows[rows["symbol"].isin(chosen)]
     bars = bars_of(rows)
     walked = walk(rows, bars)
     if walked is None:
         wanted = f" of {', '.join(symbols)}" if symbols else ""
         raise ConfigError(
-            f"{path} has no forecast{wanted} with an outcome; it has {', '.join(there[:5])}"
+            f"{path} has no forecast{wanted} with an outcome; it has {', '.join(available[:5])}"
         )
     served = _served(walked.record, walked.quantiles["combined"])
     settings = settings_of(rows)
-    until = max(one.target.max() for one in served).astype("M8[s]").item()
+    until = max(outcomes.target.max() for outcomes in served).astype("M8[s]").item()
     return Record(
         status=Status(now=utcnow(), database=str(path), source=settings["source"], clock=until),
         model=settings["model"],
         revision=settings["revision"],
         samples=int(float(settings["samples"])),
-        tickers=[_ticker(one, bars[one.symbol]) for one in served],
+        tickers=[_ticker(outcomes, bars[outcomes.symbol]) for outcomes in served],
         notes=_notes(settings["model"], walked.unseen, symbols, chosen),
         parts=parts_of(chain_of(walked)),
         shares=shares_of({step: course.newest for step, course in walked.courses.items()}),
@@ -70,12 +70,12 @@ def read_backtest(path: Path, symbols: Sequence[str]) -> Record:
 def _served(record: Sequence[ForecastOutcomes], combined: Floats) -> list[ForecastOutcomes]:
     """Return the forecasts with combined quantiles in place of the model's, where available."""
     found, at = [], 0
-    for one in record:
-        theirs = combined[at : at + len(one)]
-        known = np.isfinite(theirs).all(axis=1, keepdims=True)
-        given = np.where(known, theirs, one.raw_quantiles)
-        found.append(one.with_given(given))
-        at += len(one)
+    for outcomes in record:
+        combined_part = combined[at : at + len(outcomes)]
+        known = np.isfinite(combined_part).all(axis=1, keepdims=True)
+        given = np.where(known, combined_part, outcomes.raw_quantiles)
+        found.append(outcomes.with_quantiles(given))
+        at += len(outcomes)
     return found
 
 
@@ -122,6 +122,6 @@ def _notes(model: str, unseen: bool, symbols: Sequence[str], chosen: list[str]) 
             f"{model} was {trained_until(model)}: it may have seen these days, and is worse on "
             "days that are new to it."
         )
-    if unknown := sorted(set(symbols) - {one.upper() for one in chosen}):
+    if unknown := sorted(set(symbols) - {symbol.upper() for symbol in chosen}):
         notes.append(f"No forecast of {', '.join(unknown)}.")
     return notes

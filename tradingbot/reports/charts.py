@@ -23,7 +23,7 @@ from tradingbot.reports.record import ForecastFan, Record, TickerRecord
 def chart_data(record: Record, figures: Figures) -> dict[str, Any]:
     """Return the charts' data in JSON types; None for NaN."""
     calendars: dict[tuple[str, ...], int] = {}
-    tickers = [_ticker(one, calendars) for one in record.tickers]
+    tickers = [_ticker(ticker, calendars) for ticker in record.tickers]
     shares = {"shares": _shares(record.shares_by_day)} if record.shares_by_day.days else {}
     return {"calendars": list(calendars), "tickers": tickers, **shares, **figures.charts}
 
@@ -36,15 +36,15 @@ def _shares(by_day: SharesByDay) -> dict[str, Any]:
     }
 
 
-def _ticker(one: TickerRecord, calendars: dict[tuple[str, ...], int]) -> dict[str, Any]:
-    days = tuple(f"{day:%Y-%m-%d}" for day in one.candles.index)
+def _ticker(ticker: TickerRecord, calendars: dict[tuple[str, ...], int]) -> dict[str, Any]:
+    days = tuple(f"{day:%Y-%m-%d}" for day in ticker.candles.index)
     return {
         "calendar": calendars.setdefault(days, len(calendars)),
-        "ohlc": [rounded(one.candles[name]) for name in ("open", "high", "low", "close")],
-        "fan": _fan(one.fan),
+        "ohlc": [rounded(ticker.candles[name]) for name in ("open", "high", "low", "close")],
+        "fan": _fan(ticker.fan),
         "past": [
             {"step": past.step, "quantiles": [rounded(row) for row in past.quantiles]}
-            for past in one.past
+            for past in ticker.past
         ],
     }
 

@@ -46,14 +46,14 @@ class Figures:
 
 def compute_figures(record: Record) -> Figures:
     """Compute the statistics. Does not fail for a short record: unknown ones are None."""
-    every = record.outcomes
-    if not every:
+    record_outcomes = record.outcomes
+    if not record_outcomes:
         return Figures(None, None, [], {}, {})
     together = MetricAccumulator()
     tickers = {}
-    for one in every:
-        tally = MetricAccumulator.of(one)
-        tickers[one.symbol] = tally.measures()
+    for outcomes in record_outcomes:
+        tally = MetricAccumulator.of(outcomes)
+        tickers[outcomes.symbol] = tally.measures()
         together += tally
     overall = together.measures()
     if overall.crps_skill is None:
@@ -62,7 +62,7 @@ def compute_figures(record: Record) -> Figures:
     skills = {
         step: _skills(together, step) for step, measures in steps if measures.crps_skill is not None
     }
-    sample = _Sample.of(every)
+    sample = _Sample.of(record_outcomes)
     charts: dict[str, Any] = {
         "reliability": {"nominal": NOMINAL, **_both(sample, _coverage)},
         "pit": _both(sample, _places),
@@ -70,8 +70,8 @@ def compute_figures(record: Record) -> Figures:
     if skills:
         charts["skill"] = {
             "steps": list(skills),
-            "given": _joined([one["given"] for one in skills.values()]),
-            "raw": _joined([one["raw"] for one in skills.values()]),
+            "given": _joined([skill["given"] for skill in skills.values()]),
+            "raw": _joined([skill["raw"] for skill in skills.values()]),
         }
     return Figures(
         overall=overall,
@@ -114,9 +114,10 @@ class _Sample:
     raw: Floats  # (n, 19)
 
     @classmethod
-    def of(cls, every: Sequence[ForecastOutcomes]) -> "_Sample":
+    def of(cls, record: Sequence[ForecastOutcomes]) -> "_Sample":
         parts = [
-            (one.target, one.step, one.actual, one.quantiles, one.raw_quantiles) for one in every
+            (part.target, part.step, part.actual, part.quantiles, part.raw_quantiles)
+            for part in record
         ]
         return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
@@ -162,12 +163,12 @@ def _series(
 
 def _joined(parts: Sequence[Series | None]) -> dict[str, Any] | None:
     """Join several series; keep intervals only if all have them."""
-    there = [part for part in parts if part is not None]
-    if not there or len(there) < len(parts):
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
         return None
     return {
-        name: [one for part in there for one in part[name] or ()]
-        if all(part[name] is not None for part in there)
+        name: [value for part in known for value in part[name] or ()]
+        if all(part[name] is not None for part in known)
         else None
         for name in ("value", "low", "high")
     }

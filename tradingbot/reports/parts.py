@@ -33,11 +33,17 @@ class Parts:
 def read_parts(session: "Session", model: str, revision: str, interval: str) -> Parts:
     """Return the metrics in `kronos_scores` over all tickers, steps and sessions."""
     scores = model_scores(session, interval=interval, parts=True)
-    these = [(one.model_name, one.model_revision) == (model, revision) for one in scores]
-    own = {one.forecast: one for one, ours in zip(scores, these, strict=True) if ours}
+    is_of_model = [
+        (score.model_name, score.model_revision) == (model, revision) for score in scores
+    ]
+    by_kind = {
+        score.forecast: score
+        for score, of_model in zip(scores, is_of_model, strict=True)
+        if of_model
+    }
     return Parts(
-        own=dict(own) if len(own) > 1 else {},
-        others=[one for one, ours in zip(scores, these, strict=True) if not ours],
+        own=dict(by_kind) if len(by_kind) > 1 else {},
+        others=[score for score, of_model in zip(scores, is_of_model, strict=True) if not of_model],
     )
 
 

@@ -105,12 +105,12 @@ class Record:
 
     @property
     def outcomes(self) -> list[ForecastOutcomes]:
-        return [one.outcomes for one in self.tickers if one.outcomes is not None]
+        return [ticker.outcomes for ticker in self.tickers if ticker.outcomes is not None]
 
     @property
     def summary(self) -> str:
         tickers = "1 ticker" if len(self.tickers) == 1 else f"{len(self.tickers)} tickers"
-        n = sum(len(one) for one in self.outcomes)
+        n = sum(len(outcomes) for outcomes in self.outcomes)
         return f"{tickers}, {n:,} earlier forecasts against their outcome"
 
 
@@ -134,14 +134,14 @@ def read_record(
         model, fans = _newest_model(session, status)
         chosen = _chosen(list(fans), symbols, status.database)
         since = min(status.clock, max(rows[0].as_of for rows in fans.values())) - RECORD
-        recent = [one for one in chosen if fans[one][0].as_of >= since]
+        recent = [symbol for symbol in chosen if fans[symbol][0].as_of >= since]
         first = max(fans.values(), key=lambda rows: rows[0].prediction_made_at)[0]
         revision = first.model_revision or ""
         candles = Candles(session, status.source)
         found, unscored = _outcomes(session, candles, model, revision, recent, since)
         tickers = [
-            _ticker(one, fans[one], candles, found.get(one), unscored.get(one, []))
-            for one in recent
+            _ticker(symbol, fans[symbol], candles, found.get(symbol), unscored.get(symbol, []))
+            for symbol in recent
         ]
         return Record(
             status=status,
@@ -160,16 +160,16 @@ def read_record(
                 session,
                 model,
                 INTERVAL,
-                [(one.symbol, one.fan.as_of, one.fan.last_close) for one in tickers],
+                [(ticker.symbol, ticker.fan.as_of, ticker.fan.last_close) for ticker in tickers],
             ),
         )
 
 
 def _newest_model(session: "Session", status: Status) -> "tuple[str, dict[str, list[Row[Any]]]]":
     """Return the model of the newest forecasts, and the rows of each ticker's newest forecast."""
-    for one in (model for model in status.models if model.interval == INTERVAL):
-        if fans := newest_forecast_rows(session, model=one.name, interval=INTERVAL):
-            return one.name, fans
+    for newest in (model for model in status.models if model.interval == INTERVAL):
+        if fans := newest_forecast_rows(session, model=newest.name, interval=INTERVAL):
+            return newest.name, fans
     raise DatabaseError(f"{status.database} has no daily forecast: `kronosbot run` makes some")
 
 
@@ -178,12 +178,12 @@ def _refuse_an_old_schema(session: "Session", database: str) -> None:
         raise DatabaseError(f"{database} has an older schema: the next `kronosbot run` upgrades it")
 
 
-def _chosen(there: list[str], symbols: Sequence[str], database: str) -> list[str]:
-    chosen = [one for one in there if not symbols or one.upper() in symbols]
+def _chosen(available: list[str], symbols: Sequence[str], database: str) -> list[str]:
+    chosen = [symbol for symbol in available if not symbols or symbol.upper() in symbols]
     if not chosen:
-        some = ", ".join(there[:5]) + (", …" if len(there) > 5 else "")
+        examples = ", ".join(available[:5]) + (", …" if len(available) > 5 else "")
         raise DatabaseError(
-            f"{database} has no forecast of {', '.join(symbols)}; it has some of {some}"
+            f"{database} has no forecast of {', '.join(symbols)}; it has some of {examples}"
         )
     return chosen
 
@@ -199,14 +199,14 @@ def _outcomes(
     """Return by ticker this revision's forecasts with outcomes, and why others have none."""
     found: dict[str, ForecastOutcomes] = {}
     unscored: dict[str, list[Unresolved]] = {}
-    every = resolve_outcomes(
+    resolved = resolve_outcomes(
         lambda: nullcontext(session), candles.closes, model=model, symbols=symbols, since=since
     )
-    for one in every:
-        if isinstance(one, Unresolved):
-            unscored.setdefault(one.symbol, []).append(one)
-        elif one.model_revision == revision and one.interval == INTERVAL:
-            found[one.symbol] = one
+    for part in resolved:
+        if isinstance(part, Unresolved):
+            unscored.setdefault(part.symbol, []).append(part)
+        elif part.model_revision == revision and part.interval == INTERVAL:
+            found[part.symbol] = part
     return found, unscored
 
 
@@ -218,9 +218,9 @@ def _ticker(
     unscored: Iterable[Unresolved],
 ) -> TickerRecord:
     missing = [
-        f"{one.n} forecasts without an outcome: {one.text}"
-        for one in unscored
-        if one.reason != UnresolvedReason.NOT_YET
+        f"{group.n} forecasts without an outcome: {group.text}"
+        for group in unscored
+        if group.reason != UnresolvedReason.NOT_YET
     ]
     try:
         bars = candles.bars(symbol, INTERVAL)
@@ -270,11 +270,11 @@ def past_forecasts(
     past = []
     for step in sorted({int(record.step.min()), int(record.step.max())}):
         quantiles = np.full((len(BANDS), len(days)), np.nan)
-        these = (record.step == step) & (place >= 0)
-        quantiles[:, place[these]] = prices[these].T
+        of_step = (record.step == step) & (place >= 0)
+        quantiles[:, place[of_step]] = prices[of_step].T
         past.append(PastForecasts(step, quantiles))
     # one session makes no line; the newest forecast is drawn over its candles anyway
-    return past if any(np.isfinite(one.quantiles[2]).sum() > 1 for one in past) else []
+    return past if any(np.isfinite(forecast.quantiles[2]).sum() > 1 for forecast in past) else []
 
 
 def _closes_at(bars: pd.DataFrame, moments: NDArray[Any]) -> Floats:
@@ -285,13 +285,13 @@ def _notes(
     status: Status, symbols: Sequence[str], chosen: list[str], recent: list[str]
 ) -> list[str]:
     notes = []
-    there = {one.upper() for one in chosen}
-    if unknown := [one for one in symbols if one not in there]:
+    available = {symbol.upper() for symbol in chosen}
+    if unknown := [symbol for symbol in symbols if symbol not in available]:
         notes.append(f"No forecast of {', '.join(unknown)}.")
     if old := sorted(set(chosen) - set(recent)):
         notes.append(f"Not shown, since their newest forecast is a year old: {', '.join(old)}.")
-    stale = [one for one in status.stale if not symbols or one.symbol in symbols]
-    notes += [f"{one.symbol} is not up to date: {one.why}." for one in stale[:10]]
+    stale = [ticker for ticker in status.stale if not symbols or ticker.symbol in symbols]
+    notes += [f"{ticker.symbol} is not up to date: {ticker.why}." for ticker in stale[:10]]
     if len(stale) > 10:
         notes.append(f"{len(stale) - 10} more tickers are not up to date.")
     return notes

@@ -50,7 +50,7 @@ def summary(record: Record, figures: Figures) -> str:
     """Return what the headline is based on."""
     overall = figures.overall
     if overall is None:
-        first = min(one.fan.days[0] for one in record.tickers)
+        first = min(ticker.fan.days[0] for ticker in record.tickers)
         return f"The first of the newest forecasts is for {bar_text(first, INTERVAL)}."
     if overall.relative_mae is None:
         return "Until then the forecasts below have no record."
@@ -76,7 +76,7 @@ def coming(record: Record, figures: Figures) -> str:
     have, nights = (0, 0) if overall is None else (overall.n, overall.sessions)
     if have >= MIN_FORECASTS:
         return "These statistics need closes that move, and a year of them before each forecast:"
-    ahead = [len(one.fan.days) for one in record.tickers]
+    ahead = [len(ticker.fan.days) for ticker in record.tickers]
     left, sessions = MIN_FORECASTS - have, 0
     while left > 0:
         sessions += 1
@@ -91,7 +91,7 @@ def coming(record: Record, figures: Figures) -> str:
 
 def shares_in_words(record: Record) -> str:
     """Return whether the newest shares are served."""
-    if all(one.served for one in record.shares):
+    if all(share.served for share in record.shares):
         return ""
     return (
         f"Bots get combined forecasts once each is learnt from {TO_COMBINE} forecasts "
@@ -138,7 +138,7 @@ def facts(record: Record) -> str:
 def _reconstruction(record: Record) -> list[str]:
     """Return the tokenizer's reconstruction error, from the newest run that recorded it."""
     errors = (run.reconstruction_error for run in record.status.runs if run.model == record.model)
-    error = next((one for one in errors if one is not None), None)
+    error = next((known for known in errors if known is not None), None)
     if error is None:
         return []
     return [f"its tokenizer's median error on the last close is {percent(error, 2)}"]
@@ -167,8 +167,9 @@ def ticker_record(metrics: ForecastMetrics | None) -> str:
 
 
 def describe_metrics(metrics: ForecastMetrics) -> str:
-    """Format metrics: error 1.03 x tomorrow-equals-today, 80 % band held 78 %, direction right 51 %
-    (45 to 57).
+    """Format metrics as one sentence.
+
+    Example: error 1.03 x that of tomorrow equals today, the 80 % band held 78 % of the closes.
     """
     if metrics.relative_mae is None and metrics.n >= MIN_FORECASTS:
         return "no statistics: the closes never moved"
@@ -186,7 +187,7 @@ def describe_metrics(metrics: ForecastMetrics) -> str:
 
 def describe_all_bands(record: Record) -> str:
     """Return how the bands of the newest forecasts were made."""
-    fans = [one.fan for one in record.tickers]
+    fans = [ticker.fan for ticker in record.tickers]
     kinds = {describe_bands(fan.calibration, fan.shares) for fan in fans}
     if len(kinds) == 1:
         return f"bands {kinds.pop()}"

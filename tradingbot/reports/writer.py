@@ -53,5 +53,5 @@ def write_report(
 @contextmanager
 def replaced_file(out: Path) -> Iterator[Callable[[str], int]]:
     """Yield a function that writes a text and returns its size in bytes; see `replaced`."""
-    with replaced(out) as beside:
-        yield lambda content: beside.write_bytes(content.encode())
+    with replaced(out) as temporary:
+        yield lambda content: temporary.write_bytes(content.encode())

@@ -22,7 +22,7 @@ def replaced(out: Path) -> Iterator[Path]:
     """
     target = out.resolve()  # a link's target is replaced, not the link
     if target.exists() and not target.is_file():
-        raise ConfigError(f"--out={str(out)!r} is no file; expected one such as report.html")
+        raise ConfigError(f"--out={str(out)!r} is not a file; expected one such as report.html")
     try:
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:

@@ -33,15 +33,19 @@ _MOMENT = "%Y-%m-%d %H:%M:%S UTC"
 
 
 class Lock(Protocol):
-    """A lock, held exclusively by one process or shared by several. Methods may raise
-    DatabaseError."""
+    """A lock, held exclusively by one process or shared by several.
+
+    Methods may raise DatabaseError.
+    """
 
     def try_exclusive(self) -> bool:
         """Take the lock exclusively. Return False, and change nothing, if others hold it."""
 
     def try_shared(self) -> bool:
-        """Take the lock shared, or downgrade an exclusive lock. Return False if another has it
-        exclusively."""
+        """Take the lock shared, or downgrade an exclusive lock.
+
+        Return False if another has it exclusively.
+        """
 
     def renew(self) -> bool:
         """Return True if the lock is held. Take it again if it was lost with a connection."""
@@ -56,8 +60,10 @@ class Lock(Protocol):
         """Return whether the lock is held, without trying to take it; None if unknown."""
 
     def got_lost(self) -> bool:
-        """Return whether it was ever lost with its connection. Other holders may have lost theirs,
-        too."""
+        """Return whether it was ever lost with its connection.
+
+        Other holders may have lost theirs, too.
+        """
 
     def __enter__(self) -> Self: ...
 

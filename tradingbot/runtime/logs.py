@@ -140,7 +140,7 @@ def _plain(value: Any) -> Any:
             return dict(value)
         case set() | frozenset():
             return list(value)
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _representable(value: Any) -> Any:

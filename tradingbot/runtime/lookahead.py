@@ -39,12 +39,12 @@ HISTORY = "Bot.history has the bars up to the one of the decision"
 LEDGER = "forecasts of the past are in the ledger: Bot.stored_forecast reads them"
 
 
-def refuse_in_backtest(what: str, instead: str = LEDGER) -> None:
+def refuse_in_backtest(source: str, instead: str = LEDGER) -> None:
     """Raise LookAhead if called in a backtest. `instead` names the alternative."""
     if IN_BACKTEST.get():
-        raise look_ahead(what, instead)
+        raise look_ahead(source, instead)
 
 
-def look_ahead(what: str, instead: str = LEDGER) -> LookAhead:
+def look_ahead(source: str, instead: str = LEDGER) -> LookAhead:
     """Return the error for a use of `what`."""
-    return LookAhead(f"{what} knows the present, and a backtest must not; {instead}")
+    return LookAhead(f"{source} knows the present, and a backtest must not; {instead}")

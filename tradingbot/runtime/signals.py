@@ -98,8 +98,10 @@ def signals_held() -> Iterator[None]:
 
 
 def asked_to_stop() -> bool:
-    """Return whether a signal to stop has arrived, delayed or not. Callers should not wait long
-    then."""
+    """Return whether a signal to stop has arrived, delayed or not.
+
+    Callers should not wait long then.
+    """
     return _asked[0] < math.inf
 
 

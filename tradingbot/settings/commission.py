@@ -11,8 +11,7 @@ MAX_COMMISSION = 10_000.0  # USD
 
 @dataclass(frozen=True)
 class Commission:
-    """Commission of a trade in USD: max(minimum, per_trade + per_share x shares), never
-    negative."""
+    """Commission of a trade in USD: max(minimum, per_trade + per_share x shares), at least 0."""
 
     per_trade: float = variable(
         "KRONOS_COMMISSION", 0.0, "commission of a paper trade in USD", shown="0"

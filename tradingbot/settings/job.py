@@ -138,8 +138,7 @@ class Settings:
 
     @property
     def uses_default_space(self) -> bool:
-        """Return whether this is the default Space and HF_SPACE_REPO does not name it
-        explicitly."""
+        """Return whether this is the default Space, not named explicitly by HF_SPACE_REPO."""
         default = self.space_url is None or repo_at(self.space_url) == DEFAULT_SPACE
         return default and not self.space_is_named
 
@@ -271,8 +270,10 @@ def _extra_symbols(env: Environment, default: tuple[str, ...]) -> tuple[str, ...
 
 
 def _events(env: Environment) -> tuple[Event, ...]:
-    """Return the events of KRONOS_EVENTS. They may not contain prices, because they apply to every
-    ticker."""
+    """Return the events of KRONOS_EVENTS.
+
+    They may not contain prices, because they apply to every ticker.
+    """
     text = env.text("KRONOS_EVENTS") or ""
     try:
         return parse_events(text, prices=False)

@@ -10,8 +10,10 @@ from tradingbot.settings.variables import Environment, variable
 
 @dataclass(frozen=True)
 class Notification:
-    """The notification setting. The address is a secret, because anyone who knows it can post
-    there."""
+    """The notification setting.
+
+    The address is a secret, because anyone who knows it can post there.
+    """
 
     url: str | None = variable(
         "KRONOS_NOTIFY",

@@ -48,7 +48,7 @@ def _time(value: object) -> datetime:
 
 
 def _at_most_99(value: object) -> object:
-    """Check the size first, because every invalid entry would become an error of its own."""
+    """Check the size first, because every invalid entry would become a separate error."""
     if isinstance(value, dict) and len(value) > 99:
         raise ValueError("expected at most 99 entries")
     return value
@@ -210,10 +210,10 @@ def _item(text: str) -> Any:
 def in_words(error: ValidationError) -> str:
     """Describe the first error: 'predictions.0.close=-5: Input should be greater than 0'."""
     first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the answer"
+    location = ".".join(str(part) for part in first["loc"]) or "the answer"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
-        return f"{quoted(where)} is missing"
+        return f"{quoted(location)} is missing"
     if first["type"] == "model_type":
         message = "expected a JSON object"
-    return quoted(f"{where}={short.repr(first['input'])}: {message}")
+    return quoted(f"{location}={short.repr(first['input'])}: {message}")

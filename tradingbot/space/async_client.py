@@ -36,8 +36,7 @@ class AsyncSpaceClient:
         await self._http.close()
 
     async def health(self) -> dict[str, Any]:
-        """Return the Space's health: model, boot_id, version … Raise SpaceError if there is
-        none."""
+        """Return the Space's health: model, boot_id, version … Raises SpaceError."""
         return await self._http.health()
 
     async def is_healthy(self) -> bool:
@@ -71,8 +70,7 @@ class AsyncSpaceClient:
     async def forecast_batches(
         self, requests: Iterable[SeriesRequest | Unsendable]
     ) -> AsyncGenerator[list[Answer]]:
-        """Yield the answers to each batch of requests, in order, with IN_FLIGHT batches in
-        progress.
+        """Yield the answers to each batch of requests in order; IN_FLIGHT batches are in progress.
 
         `requests` is read in a thread, because reading it fetches candles.
         """

@@ -107,7 +107,7 @@ class AsyncSpaceHTTP:
     async def _ask(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, limit: int
     ) -> Answer:
-        """One request, and its answer up to `limit` bytes."""
+        """Send one request and read at most `limit` bytes of the response."""
         import httpx2
 
         # no redirects, which would leak the API key and turn a POST into a GET
@@ -120,18 +120,20 @@ class AsyncSpaceHTTP:
             timeout=httpx2.Timeout(None, connect=self.timeouts.space_connect),
         ) as response:
             status, content = response.status_code, bytearray()
-            most = limit if status == 200 else REFUSAL_BYTES
+            size_limit = limit if status == 200 else REFUSAL_BYTES
             async for piece in response.aiter_bytes():
                 content += piece
-                if len(content) > most:
+                if len(content) > size_limit:
                     if status == 200:
-                        raise TooLarge(f"it has more than {most} bytes")
+                        raise TooLarge(f"it has more than {size_limit} bytes")
                     break
-            return Answer(status, response.headers, bytes(content[:most]))
+            return Answer(status, response.headers, bytes(content[:size_limit]))
 
     def _client(self) -> "httpx2.AsyncClient":
-        """Return the client of the running event loop. Our own is replaced when the loop
-        changes."""
+        """Return the client of the running event loop.
+
+        Our own is replaced when the loop changes.
+        """
         import httpx2
 
         loop = asyncio.get_running_loop()

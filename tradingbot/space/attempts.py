@@ -18,12 +18,12 @@ TRANSIENT_ANSWER = retry_if_result(lambda answer: answer.status in TRANSIENT)
 class Attempts:
     """The attempts of one request. None starts after `deadline`, a time of time.monotonic().
 
-    A full queue is not a failure: it is retried beyond `most` attempts, unless `most` is 1.
+    A full queue is not a failure: it is retried beyond `limit` attempts, unless `limit` is 1.
     """
 
     timeouts: Timeouts
     deadline: float
-    most: int = MAX_ATTEMPTS
+    limit: int = MAX_ATTEMPTS
     answers: list[Answer] = field(default_factory=list)
 
     def record(self, answer: Answer) -> Answer:
@@ -43,8 +43,8 @@ class Attempts:
         if time.monotonic() + state.upcoming_sleep >= self.deadline:
             return True
         answer: Answer | None = answer_of(state)
-        waits = answer is not None and answer.status == FULL and self.most > 1
-        return not waits and state.attempt_number >= self.most
+        waits = answer is not None and answer.status == FULL and self.limit > 1
+        return not waits and state.attempt_number >= self.limit
 
 
 def request_headers(headers: Mapping[str, str], body: bytes | None) -> dict[str, str]:

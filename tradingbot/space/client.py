@@ -174,8 +174,10 @@ class _InFlight:
         self._outage: SpaceUnavailable | None = None
 
     def send(self, batch: list[SeriesRequest]) -> list[list[Answer]]:
-        """Send a batch once fewer than IN_FLIGHT are in progress. Return the answers that
-        arrived."""
+        """Send a batch once fewer than IN_FLIGHT are in progress.
+
+        Return the answers that arrived.
+        """
         arrived = [self._receive()] if len(self._batches) == IN_FLIGHT else []
         if self._outage is None:
             ask = partial(self._client._ask, batch, self._stopped)

@@ -70,8 +70,8 @@ def open_space(
     """
     if local:
         reporter.step("wake", "Starting a Space on this machine")
-        here = [asked.name for asked in settings.models if not asked.is_elsewhere]
-        named = {"KRONOS_MODELS": ",".join(here)}
+        on_this_space = [asked.name for asked in settings.models if not asked.is_elsewhere]
+        named = {"KRONOS_MODELS": ",".join(on_this_space)}
         if model is not None:
             named = {"KRONOS_MODEL": model, "KRONOS_MODELS": ""}
         environ = {**environment(), **named}

@@ -69,10 +69,10 @@ def refusal(url: str, answer: Answer) -> SpaceError:
             f"set KRONOS_SPACE_URL to the Space's final address"
         )
     hint = {
-        401: "set KRONOS_API_KEY to the Space's key (a private Space also wants HF_TOKEN)",
-        403: "a private Space wants HF_TOKEN and HF_SPACE_REPO",
+        401: "set KRONOS_API_KEY to the Space's key (a private Space also requires HF_TOKEN)",
+        403: "a private Space requires HF_TOKEN and HF_SPACE_REPO",
         404: "there is no kronos_space here: check KRONOS_SPACE_URL "
-        "(a private Space wants HF_TOKEN and HF_SPACE_REPO)",
+        "(a private Space requires HF_TOKEN and HF_SPACE_REPO)",
         413: "the request is larger than the Space allows",
     }.get(status, "the Space refuses this request")
     return SpaceRejected(f"{answered}; {hint}")
@@ -101,8 +101,7 @@ def results_in(url: str, answer: Answer) -> list[Any]:
 
 
 def _message(answer: Answer) -> str:
-    """Return the message in the Space's error format, or '' for another format, such as a proxy's
-    page."""
+    """Return the message of a Space's error, or '' for another format, such as a proxy's page."""
     try:
         error: Mapping[str, Any] = json.loads(answer.body)["error"]
         return quoted(error["message"])

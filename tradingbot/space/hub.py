@@ -134,13 +134,13 @@ class HubSpace:
         try:
             bounded(read, seconds=self.timeouts.hub_answer, size=LOG_BYTES)
         except Exception as error:
-            logger.debug("no whole log of %s: %s", self.repo, quoted(error))
+            logger.debug("no complete log of %s: %s", self.repo, quoted(error))
         return "".join(f"{line}\n" for line in lines.copy())
 
     def _call(self, verb: str, call: Callable[[], Any]) -> Any:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-        what = f"The Hub could not {verb} Space {self.repo}"
+        failure = f"The Hub could not {verb} Space {self.repo}"
         longest = self.timeouts.hub_connect + self.timeouts.hub_answer
         made = 0
 
@@ -161,16 +161,16 @@ class HubSpace:
         except HfHubHTTPError as error:
             status = error.response.status_code
             if status in (401, 402, 403, 404):
-                raise HubRefused(f"{what}: {_refusal(status, _words(error))}") from error
+                raise HubRefused(f"{failure}: {_refusal(status, _words(error))}") from error
             cause = f"it answered {status}{_words(error)}"
             if not self._may_pass(error):
-                raise HubError(f"{what}: {cause}") from error
+                raise HubError(f"{failure}: {cause}") from error
         except HFValidationError as error:
             raise HubRefused(f"HF_SPACE_REPO={self.repo!r}: {quoted(error)}") from error
         except Exception as error:
             cause = _cause(error, longest)
         attempts = "1 attempt" if made == 1 else f"{made} attempts"
-        raise HubError(f"{what} in {attempts}: {cause}; try again later")
+        raise HubError(f"{failure} in {attempts}: {cause}; try again later")
 
     def _may_pass(self, error: BaseException) -> bool:
         """Return whether another attempt may succeed."""
@@ -190,8 +190,8 @@ class HubSpace:
     def _sleep(self, seconds: float) -> None:
         """Sleep, but not beyond the deadline, which a signal can shorten."""
         again = time.monotonic() + seconds
-        while (rest := min(again - time.monotonic(), self._left())) > 0:
-            time.sleep(min(rest, self.timeouts.signal_noticed))
+        while (remaining := min(again - time.monotonic(), self._left())) > 0:
+            time.sleep(min(remaining, self.timeouts.signal_noticed))
 
     def _left(self) -> float:
         """Return the seconds until nothing is retried."""

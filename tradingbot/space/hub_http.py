@@ -180,6 +180,6 @@ def _check_head(response: "httpx2.Response") -> None:
         asked = response.request.url
         other = asked.join(response.headers["Location"])
         secure = {asked.scheme, other.scheme} == {"http", "https"} and other.scheme == "https"
-        same = (asked.host, asked.port) == (other.host, other.port)
-        if not (same and (secure or asked.scheme == other.scheme)):
+        same_host = (asked.host, asked.port) == (other.host, other.port)
+        if not (same_host and (secure or asked.scheme == other.scheme)):
             raise UnexpectedAnswer(f"a redirect to another host, {quoted(other.host, 100)}")

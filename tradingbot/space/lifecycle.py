@@ -42,8 +42,7 @@ def running_space(
     lock: Lock | None = None,
     wake_log: WakeLog | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Restart the Space, yield its /health when the new container responds, and pause it at the
-    end.
+    """Restart the Space, yield /health of the new container, and pause it at the end.
 
     The Space is neither restarted nor paused while other runs use it. The pause happens on every
     exit, including signals, and is verified. A failed pause is logged as an error and raised as
@@ -278,8 +277,7 @@ class _SpaceLease:
         return alone
 
     def _await_others(self) -> None:
-        """After a database restart that dropped all locks, wait until the other runs have retaken
-        theirs."""
+        """Wait until other runs have retaken their locks, after a database restart."""
         if not self._wake_log.others_at_work():
             return
         self._say(f"Space {self._hub.repo}: the database restarted; waiting for the other runs")

@@ -79,8 +79,9 @@ class OrphanedSpace:
         self._say = say
 
     def pause_if_unused(self, *, wait_for_lock: bool = True) -> bool:
-        """Pause the Space if no run uses it. Return False, and log an error, if it may still be
-        running.
+        """Pause the Space if no run uses it.
+
+        Return False, and log an error, if it may still be running.
 
         After a run was killed, the database keeps its lock for a moment; `wait_for_lock` waits for
         it.

@@ -9,7 +9,7 @@ from tradingbot.settings.models import AskedModel
 
 def served_models(health: Mapping[str, Any]) -> list[str]:
     """Return the names of the models. The first is the default."""
-    listed = [str(one["model"]) for one in health.get("models") or ()]
+    listed = [str(model["model"]) for model in health.get("models") or ()]
     return listed or [str(health["model"])]  # an older Space has one model
 
 
@@ -29,8 +29,8 @@ def find_model(health: Mapping[str, Any], asked: AskedModel, *, setting: str, ur
 def revision_of(health: Mapping[str, Any], name: str) -> str | None:
     """Return the revision of one of the Space's models, or None if the Space does not report it."""
     listed = [*(health.get("models") or ()), health]
-    revisions = (one.get("model_revision") for one in listed if one.get("model") == name)
-    return next((str(one) for one in revisions if one), None)
+    revisions = (model.get("model_revision") for model in listed if model.get("model") == name)
+    return next((str(model) for model in revisions if model), None)
 
 
 def as_named(health: Mapping[str, Any], asked: Sequence[AskedModel]) -> tuple[AskedModel, ...]:

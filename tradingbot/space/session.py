@@ -71,8 +71,7 @@ def reopen(session: requests.Session) -> None:
 
 @contextmanager
 def answers_by(deadline: float) -> "Iterator[None]":
-    """Limit this thread's responses to `deadline`, a time of time.monotonic(); then
-    TimeoutError."""
+    """Raise TimeoutError in this thread's responses after `deadline` (time.monotonic())."""
     token = _deadline.set(deadline)
     try:
         yield

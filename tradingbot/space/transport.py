@@ -186,8 +186,10 @@ class SpaceHTTP:
         limit: int,
         deadline: float,
     ) -> Answer:
-        """Send one request and read at most `limit` bytes of the response. Runs in its own
-        thread."""
+        """Send one request and read at most `limit` bytes of the response.
+
+        Runs in its own thread.
+        """
         # Threads may share a requests.Session: only its cookies change, which have a lock, and
         # urllib3's pool is thread-safe. No redirects, which would leak the API key and turn a POST
         # into a GET.
@@ -240,8 +242,10 @@ def _unanswered(error: BaseException) -> bool:
 
 
 def _timed_out(error: BaseException) -> bool:
-    """Return whether reading timed out. requests raises another error after the response has
-    begun."""
+    """Return whether reading timed out.
+
+    requests raises another error after the response has begun.
+    """
     inner = error.args[0] if error.args else None
     return isinstance(error, TimeoutError | requests.ReadTimeout | ReadTimeoutError) or isinstance(
         inner, ReadTimeoutError

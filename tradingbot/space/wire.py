@@ -233,8 +233,8 @@ def _with_bars(request: Mapping[str, Any], bars: pd.DataFrame, zone: str | None)
     pattern = '{"timestamp":"%s",' + members + "}"
     rows = zip(stamps, *values.T.tolist(), strict=True)
     ohlcv = ",".join([pattern % row for row in rows])
-    rest = json.dumps(request, separators=(",", ":"), allow_nan=False)
-    return f'{rest[:-1]},"ohlcv":[{ohlcv}]}}'.encode()
+    head = json.dumps(request, separators=(",", ":"), allow_nan=False)
+    return f'{head[:-1]},"ohlcv":[{ohlcv}]}}'.encode()
 
 
 def envelope(requests: Sequence[SeriesRequest]) -> bytes:

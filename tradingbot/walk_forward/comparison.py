@@ -135,14 +135,14 @@ def _table(rows: pd.DataFrame, after: datetime) -> pd.DataFrame:
         nothing = pd.MultiIndex.from_arrays([[], [], []], names=KEY)
         return pd.DataFrame(columns=["own"], index=nothing)
     quantiles, _ = combined_quantiles(record, bars_of(rows))
-    actual = np.concatenate([one.actual for one in record])
-    own = np.concatenate([one.quantiles for one in record])
+    actual = np.concatenate([part.actual for part in record])
+    served = np.concatenate([part.quantiles for part in record])
     return pd.DataFrame(
         {
-            "own": crps(actual, own),
+            "own": crps(actual, served),
             "combined": crps(actual, quantiles["combined"]),
             "walk": crps(actual, quantiles[RANDOM_WALK]),
-            **{f"in_{band}": hits for band, hits in _hits(actual, own).items()},
+            **{f"in_{band}": hits for band, hits in _hits(actual, served).items()},
         },
         index=_index(record),
     )
@@ -151,9 +151,9 @@ def _table(rows: pd.DataFrame, after: datetime) -> pd.DataFrame:
 def _index(record: Sequence[ForecastOutcomes]) -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays(
         [
-            np.concatenate([np.full(len(one), one.symbol) for one in record]),
-            pd.DatetimeIndex(np.concatenate([one.as_of for one in record])),
-            np.concatenate([one.step for one in record]),
+            np.concatenate([np.full(len(part), part.symbol) for part in record]),
+            pd.DatetimeIndex(np.concatenate([part.as_of for part in record])),
+            np.concatenate([part.step for part in record]),
         ],
         names=KEY,
     )

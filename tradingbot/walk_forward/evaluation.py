@@ -82,22 +82,22 @@ def unseen_record(path: Path) -> list[tuple[ForecastOutcomes, pd.DataFrame]]:
             "outcome, and bands that fit those would be too narrow: backtest later candles"
         )
     bars = bars_of(rows)
-    return [(one, bars[one.symbol]) for one in record]
+    return [(part, bars[part.symbol]) for part in record]
 
 
 def _accumulated(outcomes: Iterable[ForecastOutcomes]) -> MetricAccumulator:
     accumulated = MetricAccumulator()
-    for one in outcomes:
-        accumulated += MetricAccumulator.of(one)
+    for part in outcomes:
+        accumulated += MetricAccumulator.of(part)
     return accumulated
 
 
 def _jumps(outcomes: Iterable[ForecastOutcomes]) -> dict[str, str]:
     found = {}
-    for one in outcomes:
-        changes = np.diff(np.log(one.past.to_numpy("float64")))
+    for part in outcomes:
+        changes = np.diff(np.log(part.past.to_numpy("float64")))
         if len(changes) and np.abs(changes).max() > _JUMP:
             at = int(np.abs(changes).argmax())
-            day = one.past.index[at + 1]
-            found[one.symbol] = f"{math.exp(changes[at]):.3g} times on {day:%Y-%m-%d}"
+            day = part.past.index[at + 1]
+            found[part.symbol] = f"{math.exp(changes[at]):.3g} times on {day:%Y-%m-%d}"
     return found

@@ -109,8 +109,8 @@ def walk(rows: pd.DataFrame, bars: Mapping[str, pd.DataFrame]) -> Walked | None:
         return None
     unseen = bool(rows["in_training"].isin(_UNSEEN).any())
     record, raw = (
-        outcomes_of(some, trained_on=_UNSEEN if unseen else None)
-        for some in (rows, _without_anchor(rows))
+        outcomes_of(variant, trained_on=_UNSEEN if unseen else None)
+        for variant in (rows, _without_anchor(rows))
     )
     if not record:
         return None
@@ -127,15 +127,15 @@ def chain(rows: pd.DataFrame) -> Chain | None:
 def chain_of(walked: Walked) -> Chain | None:
     """Compare the stages; None if there are too few forecasts."""
     record, quantiles = walked.record, walked.quantiles
-    actual = np.concatenate([one.actual for one in record])
-    losses = pd.DataFrame({name: crps(actual, these) for name, these in quantiles.items()})
+    actual = np.concatenate([part.actual for part in record])
+    losses = pd.DataFrame({name: crps(actual, values) for name, values in quantiles.items()})
     known = losses[[RANDOM_WALK, EWMA_WALK, "combined"]].notna().all(axis=1).to_numpy()
     if known.sum() < MIN_FORECASTS:
         return None
     losses = losses[known].dropna(axis="columns")  # files of earlier versions lack some columns
-    as_of = np.concatenate([one.as_of for one in record])[known]
-    skills = _Skills(as_of, losses, block=max(int(one.step.max()) for one in record))
-    symbols = np.concatenate([np.full(len(one), one.symbol) for one in record])[known]
+    as_of = np.concatenate([part.as_of for part in record])[known]
+    skills = _Skills(as_of, losses, block=max(int(part.step.max()) for part in record))
+    symbols = np.concatenate([np.full(len(part), part.symbol) for part in record])[known]
     return Chain(
         n=int(known.sum()),
         sessions=len(np.unique(as_of)),
@@ -151,7 +151,9 @@ def chain_of(walked: Walked) -> Chain | None:
         shares=dict(
             zip(
                 FORECASTERS,
-                np.mean([one.newest.weights for one in walked.courses.values()], axis=0).tolist(),
+                np.mean(
+                    [course.newest.weights for course in walked.courses.values()], axis=0
+                ).tolist(),
                 strict=True,
             )
         ),
@@ -163,8 +165,8 @@ def bars_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return each ticker's candles by day; files of earlier versions have closes only."""
     names = dict(zip((*RANGES, "actual"), ("open", "high", "low", "close"), strict=True))
     found = {}
-    for symbol, one in rows[rows["step"] == 0].groupby("symbol"):
-        days = one.drop_duplicates("as_of").sort_values("as_of")
+    for symbol, ticker_rows in rows[rows["step"] == 0].groupby("symbol"):
+        days = ticker_rows.drop_duplicates("as_of").sort_values("as_of")
         bars = days[[*names]].rename(columns=names).set_index(pd.DatetimeIndex(days["as_of"]))
         found[str(symbol)] = bars.dropna(axis="columns")
     return found
@@ -179,7 +181,7 @@ def _without_anchor(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _joined(record: Sequence[ForecastOutcomes]) -> Floats:
-    quantiles: Floats = np.concatenate([one.raw_quantiles for one in record])
+    quantiles: Floats = np.concatenate([part.raw_quantiles for part in record])
     return quantiles
 
 
@@ -197,11 +199,11 @@ def combined_quantiles(
     record: Sequence[ForecastOutcomes], bars: Mapping[str, pd.DataFrame]
 ) -> tuple[dict[str, Floats], dict[int, Course]]:
     """Return quantiles (n, 19) of the combination and each expert, and the learning by step."""
-    n = [len(one) for one in record]
+    n = [len(part) for part in record]
     found = {name: [np.full((rows, 19), np.nan) for rows in n] for name in ("combined", *EXPERTS)}
     by_step: dict[int, list[tuple[int, Panel]]] = {}
-    for number, one in enumerate(record):
-        for step, panel in panels_of(one, bars[one.symbol]):
+    for number, part in enumerate(record):
+        for step, panel in panels_of(part, bars[part.symbol]):
             by_step.setdefault(step, []).append((number, panel))
     learnt = {}
     for step, parts in by_step.items():
@@ -229,9 +231,9 @@ def _courses(panels: Sequence[tuple[str, Panel]]) -> dict[str, Course]:
 
 def _combine(courses: Mapping[str, Course], kind: str, panel: Panel) -> Floats:
     """Combine with the record of the asset class if it sufficed by then, else with that of all."""
-    own = courses[kind]
-    sufficed = np.array([suffices(state) for state in own.states])[own.known(panel)]
-    return np.where(sufficed[:, None], own.combine(panel), courses[ALL_CLASSES].combine(panel))
+    of_kind = courses[kind]
+    sufficed = np.array([suffices(state) for state in of_kind.states])[of_kind.known(panel)]
+    return np.where(sufficed[:, None], of_kind.combine(panel), courses[ALL_CLASSES].combine(panel))
 
 
 class _Skills:
@@ -253,8 +255,8 @@ def _worst(losses: pd.DataFrame, symbols: NDArray[Any]) -> WorstTicker | None:
     means = losses.groupby(symbols).mean()[count >= MIN_FORECASTS]
     if means.empty:
         return None
-    own = "anchored" if "anchored" in means else "raw"
-    single = means[[name for name in (own, *EXPERTS) if name in means]]
+    alone = "anchored" if "anchored" in means else "raw"
+    single = means[[name for name in (alone, *EXPERTS) if name in means]]
     behind = means["combined"] / single.min(axis=1) - 1
     at = int(behind.to_numpy().argmax())
     best = single.columns[int(single.to_numpy()[at].argmin())]

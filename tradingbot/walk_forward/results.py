@@ -34,7 +34,7 @@ from tradingbot.walk_forward.schema import (
     CLOSES,
     COLUMNS,
     QUANTILES,
-    closes_beside,
+    closes_path,
     parsed,
     parsed_closes,
     rows_of,
@@ -53,7 +53,7 @@ class ResultsFile:
         """Read existing files; change nothing. Raises ConfigError if they are something else."""
         self.path = path
         self._made = AppendedCsv(path, COLUMNS)
-        self._bars = AppendedCsv(closes_beside(path), CLOSES)
+        self._bars = AppendedCsv(closes_path(path), CLOSES)
         self._rows = parsed(path, self._made.content)
         self.settings = settings_of(self._rows)
         rows = self._rows
@@ -92,7 +92,7 @@ class ResultsFile:
             if self.settings and self.settings[name] != wanted
         ]:
             raise ConfigError(
-                f"{self.path} was made otherwise ({'; '.join(other)}): "
+                f"{self.path} was made with other settings ({'; '.join(other)}): "
                 "give the same settings, or another --out"
             )
 
@@ -186,24 +186,24 @@ def outcomes_of(
     scored = scored.sort_values(["symbol", "as_of", "step"])
     found = []
     keys = ["symbol", "model", "revision", "interval"]
-    for (symbol, model, revision, interval), one in scored.groupby(keys):
+    for (symbol, model, revision, interval), ticker_rows in scored.groupby(keys):
         past = closes[closes["symbol"] == symbol].drop_duplicates("as_of").sort_values("as_of")
-        scale = one["last_close"].to_numpy()
-        quantiles = one[QUANTILES].to_numpy() / scale[:, None]
+        scale = ticker_rows["last_close"].to_numpy()
+        quantiles = ticker_rows[QUANTILES].to_numpy() / scale[:, None]
         found.append(
             ForecastOutcomes(
                 symbol=str(symbol),
                 model_name=str(model),
                 model_revision=str(revision),
                 interval=str(interval),
-                as_of=one["as_of"].to_numpy().astype("datetime64[s]"),
-                target=one["target"].to_numpy().astype("datetime64[s]"),
-                step=one["step"].to_numpy().astype("int64"),
-                mean=one["close"].to_numpy() / scale,
+                as_of=ticker_rows["as_of"].to_numpy().astype("datetime64[s]"),
+                target=ticker_rows["target"].to_numpy().astype("datetime64[s]"),
+                step=ticker_rows["step"].to_numpy().astype("int64"),
+                mean=ticker_rows["close"].to_numpy() / scale,
                 quantiles=quantiles,
                 raw_quantiles=quantiles,
-                prob_up=one["prob_up"].to_numpy(),
-                actual=one["actual"].to_numpy() / scale,
+                prob_up=ticker_rows["prob_up"].to_numpy(),
+                actual=ticker_rows["actual"].to_numpy() / scale,
                 past=pd.Series(past["actual"].to_numpy(), pd.DatetimeIndex(past["as_of"])),
             )
         )

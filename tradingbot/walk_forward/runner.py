@@ -60,9 +60,9 @@ class WalkForwardResult:
     error: str | None = None  # why the first missing forecast is missing
     refused: bool = False  # whether a retry would fail too
 
-    def there(self) -> str:
+    def progress(self) -> str:
         if not self.wanted:
-            return f"{self.path} is as it was"
+            return f"{self.path} is unchanged"
         return f"{self.path} has {self.wanted - self.missing} of {self.wanted} forecasts"
 
 
@@ -152,8 +152,8 @@ def _candles(
         try:
             frame = data.bars(symbol, since=_SINCE)
             if frame.empty:
-                said = [f"no bars since {_SINCE:%Y}", *frame.attrs["warnings"]]
-                raise DataError("; ".join(said), symbol=symbol)
+                reasons = [f"no bars since {_SINCE:%Y}", *frame.attrs["warnings"]]
+                raise DataError("; ".join(reasons), symbol=symbol)
             for warning in frame.attrs["warnings"]:
                 reporter.say(f"{symbol}: {warning}")
             found[symbol] = frame

@@ -72,8 +72,8 @@ def parsed_closes(path: Path, content: bytes, settings: Mapping[str, str]) -> pd
     return _with_numbers(path, rows.reindex(columns=MIXED_COLUMNS), _NUMBERS)
 
 
-def closes_beside(path: Path) -> Path:
-    """backtest.csv -> backtest.closes.csv"""
+def closes_path(path: Path) -> Path:
+    """Return the path of the second file: backtest.csv -> backtest.closes.csv."""
     return path.with_name(f"{path.stem}.closes.csv")
 
 
@@ -87,14 +87,14 @@ def rows_of(path: Path) -> pd.DataFrame:
     rows = parsed(path, content)
     if not content:
         return rows
-    beside = closes_beside(path)
-    if len(rows) and not beside.exists() and (rows["step"] > 0).all():
+    closes_file = closes_path(path)
+    if len(rows) and not closes_file.exists() and (rows["step"] > 0).all():
         raise ConfigError(
-            f"{beside} is not there: it holds the closes of {path}, and belongs beside it; "
+            f"{closes_file} is not there: it holds the closes of {path}, in its folder; "
             "`kronosbot backtest` writes both"
         )
     settings = settings_of(rows) or dict.fromkeys(SETTINGS, "")
-    closes = parsed_closes(beside, whole_lines(content_of(beside)), settings)
+    closes = parsed_closes(closes_file, whole_lines(content_of(closes_file)), settings)
     return pd.concat([rows, closes], ignore_index=True) if len(closes) else rows
 
 
@@ -107,7 +107,7 @@ def _table(path: Path, content: bytes, headers: Sequence[list[str]]) -> pd.DataF
     lines = list(csv.reader(content.decode(errors="replace").splitlines()))
     header, *lines = lines or [headers[0]]
     if header not in headers:
-        raise ConfigError(f"{path} is no backtest's file: give another --out")
+        raise ConfigError(f"{path} is not a backtest's file: give another --out")
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):
             raise ConfigError(

@@ -263,7 +263,7 @@ def test_a_file_of_other_settings_is_refused_before_any_request(
     )  # fmt: skip
     assert (other.returncode, other.stdout) == (2, "")
     assert other.stderr == (
-        "Error: backtest.csv was made otherwise (samples 8, now 9; until 2013-03-01, now "
+        "Error: backtest.csv was made with other settings (samples 8, now 9; until 2013-03-01, now "
         "2013-01-31): give the same settings, or another --out\n"
     )
     assert (tmp_path / "backtest.csv").read_bytes() == before

@@ -146,7 +146,7 @@ def test_a_backtests_forecasts_and_closes_go_to_separate_files(
     assert only == {"symbol": "AAPL", "interval": "1d", "as_of": "2024-05-15", "close": 100.5}
     assert "there is no such file" in export("backtest", "none.csv", code=2)
     Path("other.csv").write_text("a,b\n1,2\n")
-    assert "is no backtest's file" in export("backtest", "other.csv", code=2)
+    assert "is not a backtest's file" in export("backtest", "other.csv", code=2)
 
 
 def test_an_empty_export_keeps_the_old_file(
@@ -187,7 +187,7 @@ def test_unusual_values_survive_export_and_reading(tmp_path: Path, form: Format)
 
 
 def test_a_file_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no file"):
+    with pytest.raises(ConfigError, match="is not a file"):
         write_rows([{"a": 1}], tmp_path, Format.CSV)
 
 

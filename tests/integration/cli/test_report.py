@@ -51,7 +51,7 @@ def test_report_uses_candle_files_if_the_database_has_no_candles(
     [
         ((), 1, "there is no sqlite:///kronos.db yet: `kronosbot run` fills it"),
         (("--out", "missing/report.html"), 2, "cannot be written: No such file or directory; give"),
-        (("--out", "."), 2, "--out='.' is no file; expected one such as report.html"),
+        (("--out", "."), 2, "--out='.' is not a file; expected one such as report.html"),
         (("--source", "nasdaq"), 2, "--source='nasdaq': expected yahoo, sample or csv:DIR"),
         (("--backtest", "no.csv"), 2, "no.csv is not there; `kronosbot backtest` makes such files"),
         (("--backtest", "b.csv", "--source", "sample"), 2, "has its own candles: no --source"),

@@ -156,7 +156,7 @@ def test_the_first_model_is_served_and_the_others_are_only_stored(
     ]  # fmt: skip
 
     again = Job(two_models, database, "kronos-nano,tuned").night()
-    assert (len(again.there), again.challengers[0].already_there, again.rows) == (4, 4, 0)
+    assert (len(again.already_stored), again.challengers[0].already_there, again.rows) == (4, 4, 0)
     assert ledger(database) == {("kronos-nano", False): 8, ("me/tuned", True): 8}
 
 

@@ -179,7 +179,7 @@ def test_a_hanging_tool_is_abandoned() -> None:
 @pytest.mark.integration
 def test_the_model_is_warned_of_its_last_step_before_the_agent_stops() -> None:
     endless = Scripted(answers=[wants(("double", {"number": 1}))])
-    with pytest.raises(AIError, match="no answer in max_steps=3; at last it wanted to call double"):
+    with pytest.raises(AIError, match="no answer in max_steps=3; its last answer calls double"):
         ask(endless, double, max_steps=3)
     assert len(endless.asked) == 3
     assert endless.asked[-1][-1].content == LAST_STEP
@@ -443,7 +443,7 @@ def test_a_key_is_sent_only_to_its_own_address(environ: dict[str, str], url: str
         ({"KRONOS_AI_MODEL": "m", "OPENAI_API_KEY": "a\nb"}, "OPENAI_API_KEY has characters that"),
         (
             {"KRONOS_AI_MODEL": "m", "OPENAI_BASE_URL": "http://me:1", "OPENROUTER_API_KEY": "r"},
-            "OPENAI_API_KEY is not set: http://me:1 wants a key",
+            "OPENAI_API_KEY is not set: http://me:1 requires a key",
         ),
         ({"KRONOS_AI_MODEL": "m", "OPENAI_BASE_URL": "me"}, "OPENAI_BASE_URL='me': expected"),
     ],

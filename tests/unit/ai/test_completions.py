@@ -80,16 +80,19 @@ NO_ANSWERS = {
         RawBody.of(completion(text_answer("") | {"content": 5})),
         "content=5",
     ),
-    "a page": (RawBody("<html>Sign in</html>", "text/html"), "no JSON: '<html>Sign in</html>'"),
-    "a page that claims JSON": (RawBody("<html>Sign in</html>"), "no JSON: '<html>Sign in</html>'"),
+    "a page": (RawBody("<html>Sign in</html>", "text/html"), "not JSON: '<html>Sign in</html>'"),
+    "a page that claims JSON": (
+        RawBody("<html>Sign in</html>"),
+        "not JSON: '<html>Sign in</html>'",
+    ),
     "an empty body": (RawBody(""), "an empty body"),
     "an empty text": (RawBody("", "text/plain"), "an empty body"),
     "half of a completion": (
         RawBody(json.dumps(completion(text_answer("x")))[:40]),
-        'no JSON: \'{"id"',
+        'not JSON: \'{"id"',
     ),
-    "a list": (RawBody("[1]"), r"JSON that is no object: \[1\]"),
-    "null": (RawBody("null"), "JSON that is no object: null"),
+    "a list": (RawBody("[1]"), r"JSON that is not an object: \[1\]"),
+    "null": (RawBody("null"), "JSON that is not an object: null"),
     "no text": (RawBody(b"\xff\xfe{"), "bytes that are no text"),
     "refusal": (
         RawBody.of(completion({**text_answer(""), "content": None, "refusal": "I will not."})),
@@ -134,8 +137,11 @@ def test_an_invalid_completion_is_an_error_that_shows_it(
 
 
 STREAMS = {
-    "nothing": (Stream([], finish_reason=None), "no JSON|an empty"),
-    "broken off": (Stream([{"content": "I would"}], finish_reason=None), "broke off after 7 chara"),
+    "nothing": (Stream([], finish_reason=None), "not JSON|an empty"),
+    "broken off": (
+        Stream([{"content": "I would"}], finish_reason=None),
+        "ended early, after 7 chara",
+    ),
     "cut off": (Stream([{"content": "I would"}], "length"), "cut off .* after 7 characters: 'I w"),
     "filtered": (Stream([{"content": "I"}], "content_filter"), "stopped by a content filter"),
     "refused": (Stream([{"refusal": "I "}, {"refusal": "will not."}]), "'I will not.'"),

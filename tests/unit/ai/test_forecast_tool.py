@@ -79,7 +79,7 @@ def test_events_of_the_nightly_job_are_reported_with_their_standard_error(
     with get_db_session(database) as session:
         store_forecasts(session, [replace(made, events=(chance,))])
     logged = ask(symbol="AAPL", horizon=2).splitlines()
-    at = logged.index("By the close of Fri 2024-05-17, chance (and what so few paths leave open):")
+    at = logged.index("By the close of Fri 2024-05-17, chance (and the error of so few paths):")
     assert logged[at + 1] == "touch +2%: 34% (22% to 48%)"
     with get_db_session(database) as session:  # as an earlier version stored it
         session.execute(text("DROP TABLE kronos_events"))

@@ -243,7 +243,7 @@ def test_a_file_that_is_no_database_is_reported_in_a_line(market: Market, tmp_pa
         ("forecast", {"symbol": "Apple Inc."}, "is not a ticker. Ask again"),
         ("forecast", {"symbol": "\0\n\u202e"}, "is not a ticker"),
         ("forecast", {"ticker": "AAPL"}, "Its arguments: symbol, horizon (optional)."),
-        ("forecast", {f"a{n}": n for n in range(10_000)}, "cannot be called so"),
+        ("forecast", {f"a{n}": n for n in range(10_000)}, "cannot be called like this"),
         ("stored_forecast", {"symbol": "'; DROP TABLE bots"}, "is not a ticker"),
         ("stored_forecast", {"symbol": "ABC.QQ"}, "no exchange is known for the suffix .QQ"),
         (

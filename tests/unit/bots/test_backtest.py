@@ -226,7 +226,7 @@ def test_impossible_histories_are_refused() -> None:
     single = ScriptedBot("b", "X", answers={})
     with pytest.raises(DataError, match="two bars at least"):
         single.backtest(bars.iloc[:1])
-    with pytest.raises(DataError, match="not one column close"):
+    with pytest.raises(DataError, match="exactly one column close"):
         single.backtest(bars.drop(columns="close"))
     with pytest.raises(DataError, match="expected a DataFrame"):
         single.backtest({"X": [1, 2]})  # type: ignore[dict-item]

@@ -240,7 +240,7 @@ def test_an_exception_in_a_strategy_trades_nothing_and_is_logged(
     assert (log.status, log.exit_code, log.counts) == ("failed", 1, {})
     assert log.message is not None
     assert "ZeroDivisionError: an average of nothing" in log.message
-    with pytest.raises(RuntimeError, match="while a decision is made"):
+    with pytest.raises(RuntimeError, match="in a decision only"):
         _ = bot.history
 
 
@@ -397,7 +397,7 @@ def test_a_round_without_any_usable_ticker_fails(market: Market, sqlite_url: str
         ({"symbol": "SPY", "period": "1 year"}, "period='1 year': expected 10d"),
         ({"symbol": "SPY", "interval": "daily"}, "interval='daily': expected 1d"),
         ({"symbol": "SPY", "name": " "}, "a bot named ' '"),
-        ({"symbol": "SPY", "name": "kronosbot"}, "a name of its own"),
+        ({"symbol": "SPY", "name": "kronosbot"}, "expected another name"),
         ({"symbol": "SPY", "name": "two\nlines"}, "expected letters"),
         ({"tickers": 5}, "tickers=5: expected"),
     ],
@@ -436,7 +436,7 @@ def test_a_split_changes_the_quantity_and_not_the_value(
     booked = [("sell", 100.0), ("buy", 10.0)]
     assert [(side, price) for side, _, _, price in trades(database)[1:]] == booked
     again = after.bot(ScriptedBot, database, symbol="AAPL", answers={"AAPL": -1}).run()
-    assert again.remarks == ["AAPL: the source tells of no dividends, and none are credited"]
+    assert again.remarks == ["AAPL: the source reports no dividends, so none are credited"]
     assert portfolio(database)["USD"] == pytest.approx(10_000 / 100.05 * 110 * 0.9995)
 
 

@@ -162,11 +162,11 @@ def test_a_backtest_is_printed_and_stores_nothing(
     assert run(bot, "--backtest", "2024-04-01", "2024-05-10") == 0
     shown = capsys.readouterr().out
     assert shown.startswith("2024-04-01 to 2024-05-10: ")
-    assert shown.endswith("Note: AAPL: its dividends are not told, and not credited\n")
+    assert shown.endswith("Note: AAPL: its dividends are unknown, and not credited\n")
     assert run(bot, "--backtest", "2024-04-01", "2024-05-10", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["measures"].keys() == printed["buy_and_hold"].keys()
-    assert printed["notes"] == ["AAPL: its dividends are not told, and not credited"]
+    assert printed["notes"] == ["AAPL: its dividends are unknown, and not credited"]
     assert printed["hit_rate"] is None, "nothing was sold"
     assert printed["trades"][0]["side"] == "buy"
     assert len(printed["equity"]) == 30
@@ -179,7 +179,7 @@ def test_a_backtest_of_days_without_a_bar_says_which_days(
 ) -> None:
     assert run(bot, "--backtest", *days) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert line == f"Error: AAPL: no bars from {days[0]} to {days[1]}: say other days"
+    assert line == f"Error: AAPL: no bars from {days[0]} to {days[1]}: give other days"
 
 
 # keywords ----------------------------------------------------------------------------------

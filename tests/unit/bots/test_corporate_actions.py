@@ -58,7 +58,7 @@ def test_dividends_are_credited_if_prices_are_unadjusted() -> None:
     assert list(result.dividends["amount"]) == [0.5, 0.25]
     adjusted = held(frame([100.0] * 10, Dividends=paid))  # the default of yfinance
     assert adjusted.equity.iloc[-1] == 10_000
-    assert adjusted.notes == ["AAPL: its dividends are not told, and not credited"]
+    assert adjusted.notes == ["AAPL: its dividends are unknown, and not credited"]
 
 
 def test_the_profit_of_a_sale_includes_its_dividends() -> None:

@@ -103,7 +103,7 @@ def test_a_forecast_from_friday_is_used_until_mondays_close(market: Market, data
 def test_a_forecast_of_a_week_ago_is_ignored(market: Market, database: str) -> None:
     store(database, flat_forecast("AAPL", FRIDAY - timedelta(days=7), **RISING))
     assert decide(market, database) == (
-        0, "its newest forecast is of Fri 2024-05-10, and too old",
+        0, "its newest forecast, of Fri 2024-05-10, is too old",
     )  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def test_min_skill_uses_the_served_forecast_and_its_record(market: Market, sqlit
     assert reason.endswith("10-90 % range 98.00 to 104.00")
     found, reason = decide(market, sqlite_url, min_skill=0.0, threshold=0.001)
     assert found == 0
-    assert reason.endswith("skill is not known yet; `kronosbot score` counts it")
+    assert reason.endswith("holding: no skill score yet (run `kronosbot score`)")
     day = {"n": 300, "sessions": 60, "scored_at": FRIDAY, "first_target": FRIDAY}
     key = {"model_name": "some-model", "model_revision": "", "interval": "1d", "symbol": "AAPL"}
     with get_db_session(sqlite_url) as session:

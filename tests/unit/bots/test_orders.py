@@ -167,8 +167,7 @@ def test_an_order_older_than_the_candles_lapses_and_is_reported(
     done = exchange.round("2024-05-22 22:00", answers={})
     assert exchange.trades() == []
     assert done.remarks == [
-        "AAPL: what was decided on 2024-05-15 00:00 has lapsed, for the candles do not reach back "
-        "to it"
+        "AAPL: the decision on 2024-05-15 00:00 has lapsed: the candles do not reach back to it"
     ]
 
 
@@ -261,7 +260,7 @@ def test_an_order_of_a_halted_ticker_lapses_after_20_sessions_with_a_message(
     assert [trade[:3] for trade in exchange.trades()] == expected
     lapsed = [note for notes in said for note in notes if "has lapsed" in note]
     waited = missed if between else end - 2
-    said_once = f"AAPL: what was decided on {SESSIONS[2]} 00:00 has lapsed: {waited}"
+    said_once = f"AAPL: the decision on {SESSIONS[2]} 00:00 has lapsed: {waited}"
     assert [note.split(" sessions")[0] for note in lapsed] == ([] if fills else [said_once])
 
 
@@ -269,7 +268,7 @@ def test_an_order_of_an_unwatched_ticker_lapses_with_a_message(exchange: Exchang
     exchange.round("2024-05-17 22:00", answers=BUY)
     done = exchange.round("2024-05-20 22:00", tickers=["BTC-USD"], answers={})
     assert done.remarks == [
-        "AAPL: what was decided on 2024-05-17 00:00 has lapsed, for it is no longer watched"
+        "AAPL: the decision on 2024-05-17 00:00 has lapsed: it is no longer watched"
     ]
     again = exchange.round("2024-05-21 22:00", answers={})
     assert (again.remarks, exchange.trades()) == ([], [])

@@ -217,7 +217,7 @@ def test_a_round_warns_if_dividends_are_unknown(
     market = Market(tmp_path / "candles")
     market.write(symbol, [98.0, 99.0, 101.0, 100.0])
     market.bot(ScriptedBot, sqlite_url, symbol=symbol, answers={symbol: 1}).run()
-    said = f"{symbol}: the source tells of no dividends, and none are credited"
+    said = f"{symbol}: the source reports no dividends, so none are credited"
     assert (
         said in market.bot(ScriptedBot, sqlite_url, symbol=symbol, answers={}).run().remarks
     ) is reported
@@ -246,7 +246,7 @@ def test_contradictory_candles_stop_only_the_trades_of_their_ticker(
     assert done.remarks == [
         "AAPL: its candles do not show whether there was a split since 2024-05-15; "
         "it is not traded",
-        "IBM: the source tells of no dividends, and none are credited",
+        "IBM: the source reports no dividends, so none are credited",
     ]
     owned = market.bot(ScriptedBot, sqlite_url, answers={}, **options)
     with pytest.raises(DataError, match=r"kronosbot portfolio set b AAPL QUANTITY"):

@@ -35,7 +35,7 @@ def test_a_decision_sees_the_bars_up_to_its_own_and_the_account() -> None:
 
 @pytest.mark.parametrize("name", ["history", "portfolio"])
 def test_outside_a_decision_the_account_is_not_available(name: str) -> None:
-    with pytest.raises(RuntimeError, match=f"{name} is there while a decision is made"):
+    with pytest.raises(RuntimeError, match=f"{name} is available in a decision only"):
         getattr(rises(), name)
 
 

@@ -30,7 +30,7 @@ MONDAY, TUESDAY = datetime(2024, 3, 4, 22), datetime(2024, 3, 5, 22)  # after Ne
 
 
 class Nights:
-    """Runs of the job's data service, one a night, with the same database and Yahoo."""
+    """Runs of the job's data service, one per night, with the same database and Yahoo."""
 
     def __init__(self, url: str, market: Market) -> None:
         self.market = market

@@ -39,7 +39,9 @@ def test_a_fifo_a_device_and_a_folder_are_refused_as_candle_files(tmp_path: Path
     assert source.clock(5) < datetime(2024, 1, 7), "the others do not count"
     assert len(source.fetch("LINK", "1d", *ever)) == 5
     for symbol in ("FIFO", "NULL", "FOLDER"):
-        with pytest.raises(DataError, match=f"{symbol}.csv: cannot be read: it is no regular file"):
+        with pytest.raises(
+            DataError, match=f"{symbol}.csv: cannot be read: it is not a regular file"
+        ):
             source.fetch(symbol, "1d", *ever)
 
 

@@ -287,7 +287,7 @@ def test_different_prices_at_the_same_times_mean_several_tickers(
             float(row.split(",")[4]) for row in rows
         ]
         return
-    for read in (service.history, service.judge):
+    for read in (service.history, service.inspect):
         with pytest.raises(DataError, match=r"^SPY: .* bars of several tickers"):
             read("SPY")
 
@@ -364,19 +364,19 @@ def broken(position: int, row: str) -> list[str]:
         ),
         (
             "\n".join([HEADER, *broken(15, "17/01/2024,1,1,1,1,1")]),
-            "SPY.csv row 17: '17/01/2024' is no date; expected 2024-01-31",
+            "SPY.csv row 17: '17/01/2024' is not a date; expected 2024-01-31",
         ),
         (
             "\n".join([HEADER, *broken(15, "2024-02-30,1,1,1,1,1")]),
-            "SPY.csv row 17: '2024-02-30' is no date",
+            "SPY.csv row 17: '2024-02-30' is not a date",
         ),
         (
             "\n".join([HEADER, "", *broken(15, "2024-01-24,1,abc,1,1,1")]),
-            "SPY.csv row 18: 'abc' in high is no number; mend or remove the row",
+            "SPY.csv row 18: 'abc' in high is not a number; correct or remove the row",
         ),
         (
             "\n".join([HEADER, *broken(15, '2024-01-24,1,1,1,1,"1,23"')]),
-            "SPY.csv row 17: '1,23' in volume is no number",
+            "SPY.csv row 17: '1,23' in volume is not a number",
         ),
         (
             "\n".join([HEADER, *broken(15, "2024-01-24,1,1,1,1,1,1,1")]),

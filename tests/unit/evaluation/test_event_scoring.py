@@ -186,7 +186,7 @@ def test_forecasts_without_outcome_are_reported_and_not_scored(sqlite_url: str) 
         "the bar that it was made from is not in the history": 1,
         "the target session has no bar": 1,
         "the target session is not complete yet": 1,
-        "this version knows no such event: moon +1%": 1,
+        "unknown event: moon +1%": 1,
         "its candles are not available: is out of reach": 1,
     }
     assert [

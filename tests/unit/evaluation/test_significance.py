@@ -120,12 +120,12 @@ def test_checked_weekly_for_two_years_the_interval_rarely_misses_the_true_skill(
     missed = tested = 0
     records = 100
     for differences in null_differences(random, records, 504, overlap):
-        yardstick = np.full(504, 10.0 * math.sqrt(overlap))
-        losses = yardstick + differences  # a skill of 0
+        baseline = np.full(504, 10.0 * math.sqrt(overlap))
+        losses = baseline + differences  # a skill of 0
         looks = range(30, 505, 5)
-        found = [anytime_skill_interval(losses[:n], yardstick[:n], overlap) for n in looks]
+        found = [anytime_skill_interval(losses[:n], baseline[:n], overlap) for n in looks]
         missed += any(item is not None and not item[0] <= 0 <= item[1] for item in found)
-        tested += any((diebold_mariano(losses[:n] - yardstick[:n], overlap)[1] or 1) < 0.05
+        tested += any((diebold_mariano(losses[:n] - baseline[:n], overlap)[1] or 1) < 0.05
                       for n in looks[::8])  # fmt: skip
     assert missed <= 0.05 * records
     assert tested > 0.15 * records  # the error rate of a test that is made for a single look
@@ -133,13 +133,13 @@ def test_checked_weekly_for_two_years_the_interval_rarely_misses_the_true_skill(
 
 def test_the_interval_contains_the_skills_with_an_e_value_below_twenty() -> None:
     random = np.random.default_rng(9)
-    yardstick = random.uniform(0.5, 1.5, 200)
-    losses = 0.9 * yardstick + random.normal(0, 0.1, 200)
-    found = anytime_skill_interval(losses, yardstick, 1)
+    baseline = random.uniform(0.5, 1.5, 200)
+    losses = 0.9 * baseline + random.normal(0, 0.1, 200)
+    found = anytime_skill_interval(losses, baseline, 1)
     assert found is not None
-    assert found[0] < 1 - losses.mean() / yardstick.mean() < found[1]
+    assert found[0] < 1 - losses.mean() / baseline.mean() < found[1]
     for skill in found:
-        t = stats.ttest_1samp((1 - skill) * yardstick - losses, 0).statistic
+        t = stats.ttest_1samp((1 - skill) * baseline - losses, 0).statistic
         r = 1 + 200 * 0.088
         e_value = r**-0.5 * ((1 + t**2 / 199) / (1 + t**2 / (199 * r))) ** 100
         assert e_value == pytest.approx(20)
@@ -147,18 +147,18 @@ def test_the_interval_contains_the_skills_with_an_e_value_below_twenty() -> None
 
 def test_a_skilled_model_is_recognised_and_a_short_record_is_inconclusive() -> None:
     random = np.random.default_rng(10)
-    yardstick = random.uniform(0.5, 1.5, 504)
-    losses = 0.95 * yardstick + random.normal(0, 0.15, 504)
-    assert anytime_skill_interval(losses[:29], yardstick[:29], 1) is None
-    assert anytime_skill_interval(losses[:60], yardstick[:60], 25) is None
-    low, high = anytime_skill_interval(losses, yardstick, 1) or (0.0, 0.0)
+    baseline = random.uniform(0.5, 1.5, 504)
+    losses = 0.95 * baseline + random.normal(0, 0.15, 504)
+    assert anytime_skill_interval(losses[:29], baseline[:29], 1) is None
+    assert anytime_skill_interval(losses[:60], baseline[:60], 25) is None
+    low, high = anytime_skill_interval(losses, baseline, 1) or (0.0, 0.0)
     assert 0 < low < 0.05 < high
     # overlapping forecasts carry less information
-    wider = anytime_skill_interval(losses, yardstick, 5)
+    wider = anytime_skill_interval(losses, baseline, 5)
     assert wider is not None
     assert wider[0] < low
     assert wider[1] > high
-    assert anytime_skill_interval(yardstick, yardstick, 1) is None  # no difference to test
+    assert anytime_skill_interval(baseline, baseline, 1) is None  # no difference to test
 
 
 def test_only_the_whole_record_has_the_anytime_valid_interval() -> None:

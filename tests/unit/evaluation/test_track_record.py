@@ -178,16 +178,14 @@ def test_the_bot_trades_only_with_sufficient_skill(
         store_forecasts(session, [made])
     held, why = decide(market, database, min_skill=0.0)
     assert held == 0
-    assert why.endswith(
-        "; held, for the model's skill is not known yet; `kronosbot score` counts it"
-    )
+    assert why.endswith("; holding: no skill score yet (run `kronosbot score`)")
     give_record(database, made, crps_skill=0.02)
     held, why = decide(market, database, min_skill=0.05)
     assert held == 0
-    assert why.endswith("; held, for the model's skill is +0.02 (all tickers, last 60 sessions)")
+    assert why.endswith("; holding: the model's skill is +0.02 (all tickers, last 60 sessions)")
     held, why = decide(market, database, min_skill=0.02)
     assert held == 0
-    assert "; held, for too few sessions show its skill; `kronosbot score` counts" in why
+    assert "; holding: too few sessions for a certain skill (run `kronosbot score`)" in why
     whole = {"last_sessions": 0, "sessions": 310, "skill_low": 0.01, "skill_high": 0.05}
     give_record(database, made, **whole)
     held, why = decide(market, database, min_skill=0.02)

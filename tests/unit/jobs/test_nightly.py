@@ -170,7 +170,7 @@ def test_after_an_interruption_stored_forecasts_stay_and_the_next_run_adds_the_r
 
     job = Job(space, data, database)
     assert job.run() == Ending()
-    assert (job.done.there, job.done.made) == (["AAPL"], ["GOOG", "IBM", "MSFT"])
+    assert (job.done.already_stored, job.done.made) == (["AAPL"], ["GOOG", "IBM", "MSFT"])
     assert stored(database) == [(symbol, step) for symbol in SAMPLE for step in (1, 2)]
     assert job.done.counts() == {
         "active": 4, "stored": 3, "already_there": 1, "failed": 0, "rows": 6,
@@ -192,7 +192,7 @@ def test_a_run_with_a_corrected_newest_bar_forecasts_again_and_the_ledger_keeps_
         job = Job(space, DataService(f"csv:{tmp_path}"), sqlite_url)
         job.options = replace(job.options, symbols=("AAPL",))
         assert job.run() == Ending()
-        return job.done.made, job.done.there
+        return job.done.made, job.done.already_stored
 
     assert night() == (["AAPL"], [])
     assert night() == ([], ["AAPL"])

@@ -138,7 +138,7 @@ def test_the_package_folder_may_be_a_link(served: Path, tmp_path: Path) -> None:
 
 
 def test_the_image_is_built_from_the_uploaded_files() -> None:
-    """But for what only the Hub and the build read."""
+    """Files that only the Hub and the build read are exceptions."""
     ignored = (FOLDER / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
     let_in = [line[1:] for line in ignored if line.startswith("!")]

@@ -51,7 +51,7 @@ def candles(
 
 
 def kinds(frame: pd.DataFrame, symbol: str = "SPY", interval: str = "1d") -> list[Kind]:
-    return [finding.kind for finding in data_quality.judge(frame, symbol, interval)]
+    return [finding.kind for finding in data_quality.find_problems(frame, symbol, interval)]
 
 
 def scaled(
@@ -104,7 +104,9 @@ def test_a_split_during_a_halt_is_found(ratio: float) -> None:
 @pytest.mark.parametrize("last", [81, 83, 300])
 def test_bars_in_pounds_among_pence_are_found(last: int) -> None:
     frame = scaled(candles("BARC.L"), slice(80, last), 0.01)
-    [finding] = [f for f in data_quality.judge(frame, "BARC.L", "1d") if f.kind is Kind.SCALE]
+    [finding] = [
+        f for f in data_quality.find_problems(frame, "BARC.L", "1d") if f.kind is Kind.SCALE
+    ]
     assert finding.bar is not None
     assert finding.figure == pytest.approx(0.01 if last == 300 else 100, rel=0.05)
     assert "--allow-jumps" in finding.text
@@ -113,8 +115,12 @@ def test_bars_in_pounds_among_pence_are_found(last: int) -> None:
 
 def test_a_jump_is_allowed_up_to_the_users_factor() -> None:
     frame = scaled(candles(), slice(0, 200), 20, volume=True)
-    assert Kind.SCALE in [f.kind for f in data_quality.judge(frame, "SPY", "1d", max_jump=10)]
-    assert Kind.SCALE not in [f.kind for f in data_quality.judge(frame, "SPY", "1d", max_jump=20)]
+    assert Kind.SCALE in [
+        f.kind for f in data_quality.find_problems(frame, "SPY", "1d", max_jump=10)
+    ]
+    assert Kind.SCALE not in [
+        f.kind for f in data_quality.find_problems(frame, "SPY", "1d", max_jump=20)
+    ]
 
 
 def test_no_real_candle_is_mistaken_for_a_break_with_or_without_volume() -> None:
@@ -261,7 +267,7 @@ def test_bars_of_another_interval_are_refused(interval: str, spacing: str, symbo
     frame = candles("BTC-USD")
     frame.index = pd.date_range("2021-01-04", periods=len(frame), freq=spacing)
     with pytest.raises(DataError, match=f"these are not bars of {interval}"):
-        data_quality.judged(frame, symbol, interval, Caller.OWN)
+        data_quality.check_quality(frame, symbol, interval, Caller.OWN)
 
 
 def test_hourly_session_bars_and_sparse_minute_bars_match_their_interval() -> None:
@@ -276,8 +282,8 @@ def test_hourly_session_bars_and_sparse_minute_bars_match_their_interval() -> No
 
 
 def test_weekend_bars_contradict_a_new_york_listing() -> None:
-    with pytest.raises(DataError, match="no sessions of XNYS: this is another market"):
-        data_quality.judged(candles("BTC-USD"), "COIN1", "1d", Caller.FILES)
+    with pytest.raises(DataError, match="not sessions of XNYS: this is another market"):
+        data_quality.check_quality(candles("BTC-USD"), "COIN1", "1d", Caller.FILES)
 
 
 def test_a_special_saturday_is_kept_and_reported(tmp_path: Path) -> None:
@@ -288,14 +294,14 @@ def test_a_special_saturday_is_kept_and_reported(tmp_path: Path) -> None:
     history = DataService(f"csv:{tmp_path}").history("RELIANCE.NS")
     assert history.index[-1] == saturday
     [warning] = history.attrs["warnings"]
-    assert f"no sessions of XBOM, the newest bar {saturday:%a %Y-%m-%d}; kept" in warning
+    assert f"not sessions of XBOM, the newest bar {saturday:%a %Y-%m-%d}; kept" in warning
 
 
 def test_missing_and_halted_sessions_are_counted() -> None:
     frame = candles().drop(index=candles().index[100:150])
     frame.iloc[20:25, :4] = 100.0
     frame.iloc[20:25, 4] = 0
-    found = {finding.kind: finding for finding in data_quality.judge(frame, "SPY", "1d")}
+    found = {finding.kind: finding for finding in data_quality.find_problems(frame, "SPY", "1d")}
     assert found[Kind.MISSING].figure == 50
     assert "50 of 300 sessions since 2024-03-04 have no bar" in found[Kind.MISSING].text
     assert found[Kind.HALTED].figure == 5
@@ -304,7 +310,7 @@ def test_missing_and_halted_sessions_are_counted() -> None:
 def test_days_before_the_calendar_are_reported_as_unchecked() -> None:
     frame = candles(count=1000)
     frame.index = pd.bdate_range("1995-01-02", periods=1000)
-    found: dict[Kind, Finding] = {f.kind: f for f in data_quality.judge(frame, "SPY", "1d")}
+    found: dict[Kind, Finding] = {f.kind: f for f in data_quality.find_problems(frame, "SPY", "1d")}
     assert "could not be checked" in found[Kind.UNCHECKED].text
 
 
@@ -334,7 +340,7 @@ def test_the_bar_of_the_running_day_is_dropped_and_reported(
 def test_a_given_frame_loses_its_unfinished_bar_with_a_message() -> None:
     frame = candles()
     now = session_close("SPY", frame.index[-1].to_pydatetime()) - timedelta(hours=1)
-    bars, warnings = data_quality.judged(frame, "SPY", "1d", Caller.OWN, now=now)
+    bars, warnings = data_quality.check_quality(frame, "SPY", "1d", Caller.OWN, now=now)
     assert len(bars) == 299
     assert "not complete" in warnings[0]
 

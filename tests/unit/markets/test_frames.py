@@ -122,19 +122,22 @@ def test_each_ticker_of_a_download_is_found() -> None:
 @pytest.mark.parametrize(
     ("frame", "complaint"),
     [
-        (lambda: download("MSFT", "SPY"), "the history is of MSFT, SPY; none of it is this"),
+        (lambda: download("MSFT", "SPY"), "the history is of MSFT, SPY, not of this ticker"),
         (
             lambda: pd.concat([BARS.assign(ticker=name) for name in ("SPY", "MSFT")]),
-            "the history is of SPY, MSFT; none of it is this",
+            "the history is of SPY, MSFT, not of this ticker",
         ),
-        (lambda: pd.concat([TITLED, BARS], axis=1), "not one column open, high, low, close, volum"),
+        (
+            lambda: pd.concat([TITLED, BARS], axis=1),
+            "exactly one column open, high, low, close, volum",
+        ),
         (lambda: BARS.reset_index(drop=True), "expected a DataFrame with a DatetimeIndex"),
         (lambda: {"open": [1.0]}, "expected a DataFrame with a DatetimeIndex"),
-        (lambda: BARS.drop(columns="close").assign(**{"Adj Close": 1}), "not one column close"),
+        (lambda: BARS.drop(columns="close").assign(**{"Adj Close": 1}), "exactly one column close"),
         (lambda: BARS.assign(date="soon").reset_index(drop=True), "times are not read"),
-        (lambda: BARS.reset_index().assign(Date=range(10)), "0 is no epoch"),
+        (lambda: BARS.reset_index().assign(Date=range(10)), "0 is not an epoch"),
         (lambda: Convertible(None), "expected a DataFrame with a DatetimeIndex"),  # type: ignore[arg-type]
-        (lambda: Foreign("x"), "is no frame that pandas reads"),  # type: ignore[arg-type]
+        (lambda: Foreign("x"), "is not a frame that pandas reads"),  # type: ignore[arg-type]
     ],
 )
 def test_a_frame_without_candles_is_reported_in_one_line(

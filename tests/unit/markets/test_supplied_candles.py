@@ -117,7 +117,7 @@ def test_frames_backtests_and_files_use_the_same_checks(
     assert "\n" not in str(answers["forecast"])
     if answers["forecast"] != used(lambda: FINE) and isinstance(answers["forecast"], tuple):
         about_bars = [line for line in caplog.messages if line.startswith("SPY: ")]
-        assert about_bars or kind == "no volume at all", "mended without a word"
+        assert about_bars or kind == "no volume at all", "corrected without a warning"
 
 
 def test_empty_rows_of_a_multi_ticker_frame_are_dropped_silently(

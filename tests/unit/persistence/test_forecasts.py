@@ -500,13 +500,13 @@ class TestChallengers:
             ).model_name,
             lambda session: latest_stored(
                 session, "SPY", interval="1d", horizon=5, as_of=MONDAY,
-                believed=TUESDAY + timedelta(days=3),
+                made_until=TUESDAY + timedelta(days=3),
             ).model_name,
             lambda session: newest_until(session, "SPY", TUESDAY).model_name,
             lambda session: newest_ahead(session, "SPY", 3, TUESDAY).model_name,
             lambda session: newest_model(session, ["SPY"], interval="1d"),
             lambda session: newest_model_as_of(
-                session, ["SPY"], interval="1d", bar=TUESDAY, believed=TUESDAY + timedelta(days=3)
+                session, ["SPY"], interval="1d", bar=TUESDAY, made_until=TUESDAY + timedelta(days=3)
             ),
             lambda session: {
                 row.model_name for row in forecast_rows(session, "SPY", interval="1d", step=1)

@@ -57,7 +57,7 @@ def test_a_history_that_cannot_be_prepared_fails_alone_with_its_ticker(
     assert isinstance(why_bad, DataError)
     assert (gone, str(why_gone)) == ("GONE", "GONE: nobody knows it")
     assert (bad, why_bad.symbol) == ("BAD", "BAD")
-    assert why_bad.reason.startswith("the history has not one column open")
+    assert why_bad.reason.startswith("the history needs exactly one column open")
 
 
 def test_an_unsendable_ticker_fails_without_a_request(client: SpaceClient) -> None:

@@ -30,7 +30,7 @@ from tradingbot.walk_forward.evaluation import evaluate, unseen_record
 from tradingbot.walk_forward.postprocessing_chain import Chain, bars_of, chain, combined_quantiles
 from tradingbot.walk_forward.results import ResultsFile, outcomes_of, read_rows
 from tradingbot.walk_forward.runner import WalkForwardResult
-from tradingbot.walk_forward.schema import ADDED, EARLIER_COLUMNS, closes_beside, rows_of
+from tradingbot.walk_forward.schema import ADDED, EARLIER_COLUMNS, closes_path, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_a_damaged_bar_is_refused(path: Path, tmp_path: Path) -> None:
     other.write_text(path.read_text())
     with pytest.raises(ConfigError, match=r"other\.closes\.csv is not there: it holds the closes"):
         read_rows(other)
-    header, first, *lines = closes_beside(path).read_text().splitlines()
+    header, first, *lines = closes_path(path).read_text().splitlines()
     *values, _, close = first.split(",")
     for damaged, says in (
         ([*values, "-1", close], r"closes\.csv is damaged: line 2 has -1\.0 as low"),
@@ -186,7 +186,7 @@ def test_a_damaged_bar_is_refused(path: Path, tmp_path: Path) -> None:
         (values, "line 2 has 5 values, not 7"),
     ):
         text = "\n".join([header, ",".join(damaged), *lines]) + "\n"
-        closes_beside(other).write_text(text)
+        closes_path(other).write_text(text)
         for reads in (read_rows, ResultsFile):
             with pytest.raises(ConfigError, match=says):
                 reads(other)

@@ -155,7 +155,7 @@ def test_other_settings_are_refused_with_their_names_and_the_way_out(path: Path)
     with pytest.raises(ConfigError) as refused:
         ResultsFile(path).open_for({**SETTINGS, "samples": "50", "revision": ""})
     assert str(refused.value) == (
-        f"{path} was made otherwise (revision r1, now unknown; samples 20, now 50): "
+        f"{path} was made with other settings (revision r1, now unknown; samples 20, now 50): "
         "give the same settings, or another --out"
     )
     assert path.read_bytes() == before
@@ -174,7 +174,7 @@ def test_restated_candles_are_refused_for_an_existing_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("date,open\n2024-05-13,1\n", "is no backtest's file: give another --out"),
+        ("date,open\n2024-05-13,1\n", "is not a backtest's file: give another --out"),
         (",".join(COLUMNS) + "\nAAPL,1d,a,b,one" + "," * 35 + "\n", "is damaged"),
         (",".join(COLUMNS) + "\n" + "," * 60 + "\n", "is damaged"),
     ],

@@ -125,9 +125,7 @@ class EventState(_Document):
         list[float] | None,
         Field(description="Per cent: mean drawdown or range over the paths, of such an event."),
     ]
-    record: Annotated[
-        str | None, Field(description="How often it was said to happen, and how often it did.")
-    ]
+    record: Annotated[str | None, Field(description="Mean probability, and how often it happened.")]
 
 
 class EventsDocument(_Document):

@@ -138,14 +138,14 @@ def _failure(text: str) -> Any:
 def _in_words(tool: Tool, error: ValidationError) -> str:
     """Describe the first invalid arguments, and list the valid ones."""
     wrong = "; ".join(
-        f"{quoted('.'.join(map(str, one['loc'])), 40)}: {quoted(one['msg'], 100)}"
-        for one in error.errors(include_url=False, include_input=False)[:3]
+        f"{quoted('.'.join(map(str, detail['loc'])), 40)}: {quoted(detail['msg'], 100)}"
+        for detail in error.errors(include_url=False, include_input=False)[:3]
     )
     fields: Mapping[str, Any] = tool.arguments.model_fields
     known = ", ".join(
         name if fields[name].is_required() else f"{name} (optional)" for name in fields
     )
-    return f"{tool.name} cannot be called so: {wrong}. Its arguments: {known or 'none'}."
+    return f"{tool.name} cannot be called like this: {wrong}. Its arguments: {known or 'none'}."
 
 
 def _fan_listed() -> Any:

@@ -91,7 +91,7 @@ class KronosTools:
                 "stored_forecast",
                 "Read a stored forecast",
                 "Read the forecast of one ticker that the nightly job has stored: the newest one, "
-                "or what was believed on a day in the past. Computes nothing.",
+                "or the forecast made on a day in the past. Computes nothing.",
                 StoredArguments,
                 ForecastDocument,
                 self.stored_forecast,

@@ -63,7 +63,7 @@ class _File:
         if doubtful is not None and self._mark_of(doubtful, cells, times) == ",":
             read = {place: to_floats(texts, ",") for place, texts in cells.items()}
         for place, (_, wrong) in read.items():
-            complaint = f"in {self._name(place)} is no number; mend or remove the row"
+            complaint = f"in {self._name(place)} is not a number; correct or remove the row"
             self._refuse(cells[place], wrong & bars, complaint)
         numbers = {place: values[bars] for place, (values, _) in read.items()}
         rows = pd.DataFrame({"day": times.day.to_numpy(), "instant": times.instant.to_numpy()})
@@ -80,7 +80,7 @@ class _File:
     def _bars(self, read: Mapping[int, tuple[Floats, Flags]]) -> Flags:
         """Return which rows are bars, and not dividends, splits or footnotes.
 
-        Such rows have words instead of prices and at most one number beside one word, or no price
+        Such rows have words instead of prices and at most one number besides one word, or no price
         and no date.
         """
         numbers = np.sum([~np.isnan(read[place][0]) for place in self._prices], axis=0)
@@ -115,12 +115,11 @@ class _File:
         like = f"one like {times.like} in row {line}" if times.like == written[0] else times.like
         if pd.isna(times.day.iloc[0]):
             like = "2024-01-31"
-        self._refuse(self._written, wrong, f"is no date; expected {like}")
+        self._refuse(self._written, wrong, f"is not a date; expected {like}")
         return times
 
     def _mark_of(self, doubtful: str, cells: Mapping[int, list[str]], times: Times) -> str:
-        """Return the decimal mark of a file whose numbers all have three digits after their only
-        mark."""
+        """Return the decimal mark if three digits follow the only mark of every number."""
         header = self._table.header
         by_program = times.by_program or not header.cells or header.of_a_program
         if "." in doubtful and by_program:
@@ -166,8 +165,7 @@ class _File:
         return None
 
     def _ticker(self) -> str:
-        """Return the ticker from a column such as BTC/USDT, or the file name; letters and digits
-        only."""
+        """Return the letters and digits of a ticker in a column or of the file name."""
         text = self._path.stem
         if "symbol" in self._position:
             text = next(filter(None, self._table.column(self._position["symbol"])), text)
@@ -190,8 +188,7 @@ class _File:
             self._refuse(names, wrong, f"follows {first!r}; expected the rows of one ticker")
 
     def _refuse_other_order(self, rows: pd.DataFrame) -> None:
-        """Refuse a file without a header whose columns are not in the order open, high, low,
-        close."""
+        """Refuse a file without header unless its columns are open, high, low, close."""
         high, low = rows[PRICES].max(axis=1), rows[PRICES].min(axis=1)
         if ((rows["high"] < high) | (rows["low"] > low)).mean() > 0.01:
             raise DataError(
@@ -210,6 +207,6 @@ def _written_times(table: Table) -> list[str]:
     return [f"{day} {clock}".strip() for day, clock in zip(written, clocks, strict=True)]
 
 
-def _are_near(one: pd.Series, other: Floats) -> bool:
-    ratio = float((one / np.where(other > 0, other, np.nan)).median())
+def _are_near(values: pd.Series, other: Floats) -> bool:
+    ratio = float((values / np.where(other > 0, other, np.nan)).median())
     return abs(ratio - 1) < _NEAR

@@ -120,7 +120,7 @@ def _refuse_the_future(file: Path, rows: pd.DataFrame) -> None:
         row: Any = ahead.idxmax()
         raise DataError(
             f"{file} row {row}: {rows['day'][row]:%Y-%m-%d} is in the future, "
-            f"today is {now:%Y-%m-%d}; mend or remove the row"
+            f"today is {now:%Y-%m-%d}; correct or remove the row"
         )
 
 

@@ -64,8 +64,7 @@ def two_readings(text: str) -> str:
 
 
 def to_floats(texts: list[str], mark: str) -> tuple[Floats, Flags]:
-    """Return the numbers (NaN if there is none), and which texts are neither a number nor
-    missing."""
+    """Return the numbers, NaN where missing, and which texts are neither a number nor missing."""
     plain = pd.Series(
         [text.replace(",", ".") if "." not in text else "" for text in texts]
         if mark == ","

@@ -96,7 +96,7 @@ def _text(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read: {error}") from error
     if "\0" in text:
-        raise DataError(f"{file}: cannot be read: it is no text; save it as CSV")
+        raise DataError(f"{file}: cannot be read: it is not text; save it as CSV")
     return text.removeprefix("\ufeff")
 
 
@@ -106,7 +106,7 @@ def _content(file: Path) -> bytes:
     opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
-        raise OSError("it is no regular file")
+        raise OSError("it is not a regular file")
     with os.fdopen(opened, "rb") as stream:
         return stream.read()
 
@@ -136,7 +136,7 @@ def _from_json(file: Path, text: str) -> str:
         return "\n".join(",".join("" if c is None else str(c) for c in row) for row in rows)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{file}: cannot be read: it begins as JSON and is no list of lists or of objects "
+            f"{file}: cannot be read: it begins as JSON and is not a list of lists or of objects "
             f"({error})"
         ) from error
 
@@ -219,8 +219,7 @@ def _without_header(number: int, line: str) -> Header | None:
 
 
 def _below(header: Header, rows: dict[int, list[str]]) -> dict[int, list[str]]:
-    """Return the rows without the rest of a multi-line header, as written by yfinance and
-    pandas."""
+    """Return the rows without the rest of a multi-line header, as yfinance and pandas write it."""
     if not header.cells:
         return rows
     time = header.columns.position["time"]

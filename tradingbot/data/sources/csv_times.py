@@ -123,8 +123,8 @@ def _from_epochs(texts: Sequence[str]) -> Times:
 
 
 def _microseconds(digits: str) -> int:
-    for most, factor in ((10, 10**6), (13, 10**3), (16, 1)):
-        if len(digits) <= most:
+    for limit, factor in ((10, 10**6), (13, 10**3), (16, 1)):
+        if len(digits) <= limit:
             return int(digits) * factor
     return int(digits) // 1000
 
@@ -178,8 +178,7 @@ def _year(text: str) -> int:
 
 
 def _day_first(texts: Sequence[str], shape: re.Pattern[str]) -> bool:
-    """Return whether 05/01/2026 is in January: from a day above 12, or from the order of the
-    rows."""
+    """Return whether 05/01/2026 is in January, from a day above 12 or the order of the rows."""
     found = [match for text in texts if (match := shape.fullmatch(text))]
     possible: dict[bool, list[date]] = {}
     for day_first in (True, False):
@@ -195,11 +194,11 @@ def _day_first(texts: Sequence[str], shape: re.Pattern[str]) -> bool:
     }
     left = ordered if len(ordered) == 1 else possible
     first, second = next(iter(left.values())), next(reversed(left.values()))
-    for one, other in zip(first, second, strict=True):
-        if one != other:
+    for by_day, by_month in zip(first, second, strict=True):
+        if by_day != by_month:
             raise AmbiguousDates(
-                f"may begin with the day or the month: it is {one.day} {one:%B} or "
-                f"{other.day} {other:%B}; write {one} or {other}"
+                f"may begin with the day or the month: it is {by_day.day} {by_day:%B} or "
+                f"{by_month.day} {by_month:%B}; write {by_day} or {by_month}"
             )
     return next(iter(left))
 

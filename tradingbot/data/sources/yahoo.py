@@ -107,8 +107,7 @@ _setup_lock = threading.Lock()  # yfinance's own stores and singletons are not t
 
 @cache
 def _yfinance() -> Any:
-    """Return yfinance, configured once per process to raise errors and not to use the home
-    folder."""
+    """Return yfinance, configured once per process: it raises errors and avoids the home folder."""
     import yfinance
 
     # private, because yfinance unpickles what it finds there

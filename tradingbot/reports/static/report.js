@@ -240,7 +240,7 @@ function shares(_, narrow) {
   };
 }
 
-/** Points with their intervals: as given to the bots, and beside them the model's own. */
+/** Points with their intervals: served quantiles, and next to them the model's. */
 function measured(x, { given, raw }, hovertemplate) {
   const points = (values, name, look, dx) => ({
     type: "scatter",
@@ -287,7 +287,7 @@ const line = (x, y, name, of) => ({
   line: { color: color(of), width: 1.75 },
 });
 
-/** The area between two lines; where there is no value it is interrupted, but for forecasts that
+/** The area between two lines; it is interrupted where a value is missing, except forecasts that
     were made every few sessions only. */
 function band(x, low, high, name, fill) {
   if (low.every((value, i) => value === null || (low[i - 1] ?? null) === null)) {

@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_different_ones() 
 def test_a_stopped_training_continues_to_the_same_weights() -> None:
     whole, stopped = fresh(), Progress()
     trained(whole, RECIPE, Progress())
-    trained(fresh(), RECIPE, stopped, steps=2 * RECIPE.every)
+    trained(fresh(), RECIPE, stopped, steps=2 * RECIPE.validation_interval)
     resumed = fresh()
     trained(resumed, RECIPE, copy.deepcopy(stopped))
     for (name, window), other in zip(

@@ -161,7 +161,7 @@ def test_the_space_and_the_job_accept_the_same_ticker_characters() -> None:
     ]
     assert not set(seen) & set("\u034f\u115f\u1160\u17b5\u180b\u2800\u3164\uffa0\ufe0f\U000e0100")
     assert set(seen) > set("AZaz09.-=^ /日経ก한é")
-    with pytest.raises(DataError, match=r"'A\\u3164' has characters that nobody sees"):
+    with pytest.raises(DataError, match=r"'A\\u3164' has invisible characters"):
         calendar_name("A\u3164")
 
 
@@ -214,4 +214,4 @@ def test_every_answer_forbids_guessing_its_content_type(client: TestClient, path
 def test_servers_do_not_share_their_idle_connections() -> None:
     one, other = connection.at_most(3), connection.at_most(4)
     assert one._idle is not other._idle
-    assert (one.most, other.most) == (3, 4)
+    assert (one.limit, other.limit) == (3, 4)

@@ -105,7 +105,7 @@ class BusyConnection:
     is_new: bool = False
     fails: bool = False
 
-    def read_some(self) -> None:
+    def parse_next(self) -> None:
         self.heard.append(self.name)
         self.left -= 1
         if self.left:

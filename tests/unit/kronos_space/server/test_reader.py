@@ -29,7 +29,7 @@ def test_a_small_body_does_not_wait_for_a_large_one() -> None:
         reader = Reader(forecaster, Settings())
         reading = asyncio.ensure_future(reader.batch(large))
         await asyncio.to_thread(begun.wait, 60)
-        first = await asyncio.wait_for(reader.one(small), 60)
+        first = await asyncio.wait_for(reader.single(small), 60)
         assert not reading.done()
         released.set()
         try:
