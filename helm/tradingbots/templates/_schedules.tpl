@@ -20,8 +20,10 @@
 {{- $day := toDate "2006-01-02" "2024-01-01" }}
 {{- $zone := .Values.timeZone }}
 {{- /* dateInZone reads an unknown name as UTC, and every name if there is no time zone database */}}
+{{- /* Kubernetes knows these older names; a machine may not, such as Debian 13 without tzdata-legacy */}}
+{{- $older := "^((US|Canada|Brazil|Chile|Mexico)/[A-Z][A-Za-z_-]+|(EST5E|CST6C|MST7M|PST8P)DT|GB|NZ|Japan|Singapore|Hongkong)$" }}
 {{- $known := ne (dateInZone "MST" $day "Asia/Tokyo") "UTC" }}
-{{- if and $known (eq (dateInZone "MST" $day $zone) "UTC") (not (regexMatch "^(Etc/)?(UTC|UCT|Universal|Zulu)$" $zone)) }}
+{{- if and $known (eq (dateInZone "MST" $day $zone) "UTC") (not (regexMatch "^(Etc/)?(UTC|UCT|Universal|Zulu)$" $zone)) (not (regexMatch $older $zone)) }}
 {{- fail (printf "timeZone %q is unknown: give an IANA name such as Etc/UTC or America/New_York" $zone) }}
 {{- end }}
 {{- end }}
