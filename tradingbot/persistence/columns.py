@@ -1,5 +1,6 @@
 """Column types of the tables, and the base class of the models."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,6 +8,14 @@ from sqlalchemy import JSON, DateTime, Dialect, MetaData, TypeDecorator
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeEngine
+
+
+def json_or_none(text: Any) -> Any:
+    """Parse JSON. Return None if it is invalid, as is possible in SQLite, or nested too deeply."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -3,11 +3,12 @@
 An edit by hand, a faulty disk or another program can leave a row with an invalid date or a NaN
 price. Such a row affects only itself. The sessions of `get_db_session` skip it
 (`leave_out_damaged`), `damaged_rows` reports it, and storing a row with the same key replaces it.
-Contents of JSON columns are checked by the code that reads them.
+Contents of JSON columns are checked by the code that reads them; `damaged_rows` also reports
+invalid JSON.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     String,
+    Text,
     and_,
     case,
     false,
@@ -28,7 +30,9 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    type_coerce,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import LoaderCriteriaOption, ORMExecuteState, Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -36,13 +40,14 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import ExtendedInternalTraversal
 
 from tradingbot.formatting import quoted
-from tradingbot.persistence.columns import Base
+from tradingbot.persistence.columns import Base, Json
 from tradingbot.persistence.models import KronosForecast, KronosPrediction, Trade
 from tradingbot.persistence.row_ranges import NEWER, NUMBER, RANGES, SIDES, YEARS
 
 logger = logging.getLogger(__name__)
 
 EVERY_ROW = "damaged_rows_too"  # execution option of queries that also read damaged rows
+ANY = ""  # key of a total; not the name of a column
 _LONGEST = 500  # characters of a text in a primary key
 _OPTIONAL = ("model_revision", "bars_hash")  # columns of a primary key that are "" if unknown
 _SHOWN = 5  # maximum number of names in a message
@@ -57,7 +62,12 @@ def intact(table: type[Base]) -> ColumnElement[bool]:
 
 def damaged(table: type[Base]) -> ColumnElement[bool]:
     """Return the condition that a row of this table is damaged; never NULL."""
-    return not_(func.coalesce(intact(table), false()))
+    return _broken(_conditions(table).values())
+
+
+def _broken(conditions: Iterable[ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Return that not all conditions are true; never NULL."""
+    return not_(func.coalesce(and_(*conditions), false()))
 
 
 def leave_out_damaged(state: ORMExecuteState) -> None:
@@ -82,11 +92,14 @@ def damaged_rows(session: Session, tables: Iterable[type[Base]] = RANGES) -> Ite
             continue
         if _rows(session, table) > _LARGE:
             continue
-        if count := count_damaged(session, table):
-            names = _first_names(_damaged_columns(session, table))
+        conditions = _conditions(table) | _of_json(session, table)
+        counts = _faults(session, conditions)
+        if count := counts.pop(ANY):
+            names = _first_names([name for name, faults in counts.items() if faults])
+            tickers = _tickers(session, table, _broken(conditions.values()))
             rows = "1 row is" if count == 1 else f"{count} rows are"
             yield (
-                f"{table.__tablename__}: {rows} damaged ({names}){_tickers(session, table)} and "
+                f"{table.__tablename__}: {rows} damaged ({names}){tickers} and "
                 "left out; correct or delete what no later run replaces"
             )
 
@@ -189,6 +202,25 @@ def _of_column(column: Any, bounds: tuple[float, float] | None) -> ColumnElement
     return None
 
 
+def _of_json(session: Session, table: type[Base]) -> dict[str, ColumnElement[bool]]:
+    """Return the conditions that JSON columns contain valid JSON of the right type."""
+    on_sqlite = session.connection().dialect.name == "sqlite"
+    conditions = {}
+    for column in table.__table__.columns:
+        if not isinstance(column.type, Json):
+            continue
+        attribute = type_coerce(getattr(table, column.name), Text() if on_sqlite else JSONB())
+        kind = "object" if column.type.kind is dict else "array"
+        found: ColumnElement[Any]
+        if on_sqlite:  # it raises an error for the type of what is no JSON
+            found = case((func.json_valid(attribute) == 1, func.json_type(attribute)), else_="none")
+        else:
+            found = func.jsonb_typeof(attribute)
+        null = or_(attribute.is_(None), found == "null") if column.nullable else false()
+        conditions[column.name] = or_(null, found == kind)
+    return conditions
+
+
 def _intervals(table: type[Base]) -> dict[str, ColumnElement[bool]]:
     """Return the conditions that an interval has both ends in order, or none."""
     conditions = {}
@@ -220,24 +252,22 @@ def _of_trades(table: type[Base]) -> dict[str, ColumnElement[bool]]:
 # messages -----------------------------------------------------------------------------------
 
 
-def _damaged_columns(session: Session, table: type[Base]) -> list[str]:
-    conditions = _conditions(table)
-    counts = [
-        func.sum(case((not_(func.coalesce(condition, false())), 1), else_=0))
-        for condition in conditions.values()
-    ]
-    found = session.execute(
-        select(*counts).where(damaged(table)), execution_options={EVERY_ROW: True}
-    ).one()
-    return [name for name, count in zip(conditions, found, strict=True) if count]
+def _faults(session: Session, conditions: Mapping[str, ColumnElement[bool]]) -> dict[str, int]:
+    """Return how many rows lack each condition, and how many lack any, under the name ANY."""
+    broken = {ANY: _broken(conditions.values())}
+    broken |= {name: _broken([one]) for name, one in conditions.items()}
+    counts = [func.coalesce(func.sum(case((one, 1), else_=0)), 0) for one in broken.values()]
+    query = select(*counts).where(broken[ANY])
+    found = session.execute(query, execution_options={EVERY_ROW: True}).one()
+    return dict(zip(broken, map(int, found), strict=True))
 
 
-def _tickers(session: Session, table: type[Base]) -> str:
+def _tickers(session: Session, table: type[Base], broken: ColumnElement[bool]) -> str:
     """Return " of AAPL, MSFT" if the table has tickers."""
     symbol: Any = getattr(table, "symbol", None)
     if symbol is None:
         return ""
-    query = select(symbol).distinct().where(damaged(table)).order_by(symbol).limit(_SHOWN + 1)
+    query = select(symbol).distinct().where(broken).order_by(symbol).limit(_SHOWN + 1)
     found = session.scalars(query, execution_options={EVERY_ROW: True}).all()
     return f" of {_first_names([quoted(name, 20) for name in found])}"
 

@@ -8,7 +8,6 @@ schema, so no other call is needed before.
 """
 
 import atexit
-import json
 import os
 import sqlite3
 import threading
@@ -30,6 +29,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import ConfigError, DatabaseError
+from tradingbot.persistence.columns import json_or_none
 from tradingbot.persistence.damage import leave_out_damaged
 from tradingbot.persistence.failures import REFUSED, lacks_something, sqlstate, unreachable
 from tradingbot.persistence.schema import (
@@ -210,7 +210,7 @@ def _create_engine(address: URL) -> Engine:
             " use a postgresql:// or sqlite:/// URL"
         )
     timeouts = default_timeouts()  # one engine per process, so no caller can pass time-outs
-    options: dict[str, Any] = {"json_deserializer": _json_or_none}
+    options: dict[str, Any] = {"json_deserializer": json_or_none}
     check_options(address)
     if backend == "sqlite":
         check_regular(address)
@@ -244,14 +244,6 @@ def _create_engine(address: URL) -> Engine:
     return engine
 
 
-def _json_or_none(text: Any) -> Any:
-    """Parse JSON. Return None if it is invalid, as is possible in SQLite, or nested too deeply."""
-    try:
-        return json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        return None
-
-
 def _read_only_engine(url: str) -> Engine:
     engine = get_engine(url)
     path = engine.url.database or ""
@@ -264,7 +256,7 @@ def _read_only_engine(url: str) -> Engine:
     return create_engine(
         engine.url,
         creator=lambda: open_for_reading(Path(path)),
-        json_deserializer=_json_or_none,
+        json_deserializer=json_or_none,
     )
 
 

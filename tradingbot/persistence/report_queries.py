@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from sqlalchemy import Text, cast, func, select
 
-from tradingbot.persistence.columns import columns_of
+from tradingbot.persistence.columns import columns_of, json_or_none
 from tradingbot.persistence.forecast_rows import vintage_of
 from tradingbot.persistence.models import (
     ALL_SESSIONS,
@@ -88,7 +87,10 @@ def model_scores(session: "Session", *, interval: str, parts: bool = False) -> l
 def shares_by_day(
     session: "Session", *, model: str, revision: str, interval: str, since: datetime
 ) -> Iterator[tuple[datetime, dict[str, float], int]]:
-    """Yield the day of forecasts, the shares of their combination, and their number, by day."""
+    """Yield the day of forecasts, the shares of their combination, and their number, by day.
+
+    Shares that are damaged may be of any type.
+    """
     shares = cast(KronosForecast.shares, Text)
     rows = session.execute(
         select(KronosForecast.as_of, shares, func.count())
@@ -102,4 +104,4 @@ def shares_by_day(
         .group_by(KronosForecast.as_of, shares)
         .order_by(KronosForecast.as_of)
     )
-    return ((as_of, orjson.loads(text), count) for as_of, text, count in rows)
+    return ((as_of, json_or_none(text), count) for as_of, text, count in rows)

@@ -85,7 +85,7 @@ def read_shares_by_day(
             of_models = sum(shares[rival] for rival in rivals_of(shares))  # added to Kronos' share
             row = n * np.array([float(shares.get(name, 0.0)) for name in FORECASTERS])
             row[0] += n * of_models
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError, ArithmeticError):
             continue  # a damaged row
         if np.isfinite(row).all() and row.sum() > 0:
             sums[day] = sums.get(day, 0.0) + row

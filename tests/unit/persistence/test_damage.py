@@ -23,6 +23,7 @@ from sqlalchemy import (
     insert,
     select,
     text,
+    update,
 )
 from typer.testing import CliRunner
 
@@ -38,6 +39,7 @@ from tradingbot.persistence.forecasts import latest_stored, store_forecasts
 from tradingbot.persistence.ledger import ledger_parts, read_part
 from tradingbot.persistence.models import BotRow, KronosForecast, KronosPrediction, Trade
 from tradingbot.persistence.row_ranges import NEWER
+from tradingbot.reports.combination_shares import read_shares_by_day
 
 TABLES = sorted(  # sorted, so that all workers have the same order
     (mapper.class_ for mapper in Base.registry.mappers if mapper.class_ is not BotRow),
@@ -203,6 +205,44 @@ def test_invalid_quantiles_affect_only_their_forecast(sqlite_url: str, column: s
         rows = [read_part(sessions, part) for part in parts]
         kept = [np.isfinite(row.raw_quantiles).all(axis=1).sum() for row in rows if row]
         assert kept == [14 if column == "close_quantiles" else 16, 16]
+
+
+def test_columns_of_json_that_hold_none_are_named(database: str) -> None:
+    PAST.store(database)
+    with get_db_session(database) as session:
+        assert [*damaged_rows(session)] == []
+        session.execute(text("UPDATE kronos_forecasts SET shares = 'null' WHERE symbol = 'IBM'"))
+        assert [*damaged_rows(session)] == []
+    wrong = ["5", '"text"', "[1]"]
+    if database.startswith("sqlite"):
+        wrong += [one for one in JSON if one != "null"]
+    for damage in wrong:
+        with get_db_session(database) as session:
+            change = "UPDATE kronos_forecasts SET shares = :value WHERE symbol = 'AAPL'"
+            session.execute(text(change), {"value": damage})
+            [said] = damaged_rows(session)
+        assert said.startswith(
+            "kronos_forecasts: 16 rows are damaged (shares) of AAPL and left out"
+        )
+
+
+SHARES = [
+    *('{"kronos":NaN}', '{"kronos":-Infinity}', '{"kronos":1e999}', '{"kronos":"x"}'),
+    *("[1]", f'{{"kronos":1{"0" * 400}}}', '{"other/model":{}}', '{"kronos":null}'),
+]
+
+
+def test_shares_that_are_none_are_left_out_of_the_report(sqlite_url: str) -> None:
+    PAST.store(sqlite_url)
+    with get_db_session(sqlite_url) as session:
+        session.execute(update(KronosForecast).values(shares={"kronos": 1.0}))
+    key = "mini", "r1", "1d", datetime(2020, 1, 1)
+    for damage in [*JSON, *SHARES]:
+        with get_db_session(sqlite_url) as session:
+            days = read_shares_by_day(session, *key).days
+            change = "UPDATE kronos_forecasts SET shares = :value WHERE as_of = :at"
+            session.execute(text(change), {"value": damage, "at": str(LAST)})
+            assert read_shares_by_day(session, *key).days == days[:7]
 
 
 def test_storing_again_replaces_damaged_rows(sqlite_url: str) -> None:

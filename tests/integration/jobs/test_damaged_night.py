@@ -1,0 +1,119 @@
+"""A night on a database of which half the rows are damaged, each in another way."""
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from sqlalchemy import select
+
+from tests.support.records import LAST, Past
+from tests.unit.persistence.test_damage import JSON, TABLES, accidents
+from tradingbot.ai.forecast_tool import kronos_forecast
+from tradingbot.client import KronosClient
+from tradingbot.data.service import DataService
+from tradingbot.forecast import ANCHORED
+from tradingbot.jobs.database import JobDatabase
+from tradingbot.jobs.nightly import JobOptions, NightlyJob
+from tradingbot.path_events.grammar import parse_events
+from tradingbot.persistence.columns import Base, Json
+from tradingbot.persistence.engine import dispose_engines, get_db_session
+from tradingbot.persistence.models import KronosForecast, KronosPrediction
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.settings import Settings, Timeouts
+from tradingbot.space.address import SpaceAddress
+from tradingbot.space.client import SpaceClient
+
+SYMBOLS = ("AAPL", "IBM")
+QUICK = Timeouts(space_backoff=0.01)
+WRONG = [*JSON, "[1]", '{"a":1}', '{"0.1":NaN,"0.5":1,"0.9":2}', '{"kronos":1e999}', "[[1,2]]"]
+
+
+def night(space_url: str, database: str, candles: Path) -> Any:
+    """Run the job, with what it has learnt before, and do everything again."""
+
+    @contextmanager
+    def opener(_lock: Any, _log: Any) -> Iterator[SpaceClient]:
+        with SpaceClient(SpaceAddress(space_url, timeouts=QUICK)) as client:
+            yield client
+
+    source = f"csv:{candles}"
+    settings = Settings(
+        data_source=source, horizon=2, samples=4, timeouts=QUICK, events=parse_events("touch +1%")
+    )
+    place = JobDatabase(database)
+    data = DataService(source, horizon=2, sessions=place.storage)
+    options = JobOptions(symbols=SYMBOLS, force=True)
+    job = NightlyJob(settings, options, place, data, opener, ProgressReporter())
+    return job.summary(job.run())
+
+
+def damage(file: Path, table: type[Base]) -> None:
+    """Give every other row another accident, as far as the table's keys allow it."""
+    ways: list[tuple[str, Any]] = list(accidents(table))
+    columns = [one.name for one in table.__table__.columns if isinstance(one.type, Json)]
+    ways += [(name, value) for name in columns for value in WRONG]
+    with closing(sqlite3.connect(file)) as connection, connection:
+        rows = connection.execute(f"SELECT rowid FROM {table.__tablename__}").fetchall()
+        for number, row in enumerate(rows[::2]):
+            name, value = ways[number * 7 % len(ways)]
+            change = f"UPDATE OR IGNORE {table.__tablename__} SET {name} = ? WHERE rowid = ?"
+            connection.execute(change, (value, *row))
+
+
+def test_a_night_continues_with_damaged_rows_in_every_table(
+    space_url: str,
+    tmp_path: Path,
+    sqlite_url: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with SpaceClient(SpaceAddress(space_url)) as client:
+        health = client.health()
+    revision = health["model_revision"] + ANCHORED
+    past = Past(
+        SYMBOLS, sessions=40, horizon=2, model=health["model"], revision=revision, calibrated=1.0
+    )
+    past.store(sqlite_url)
+    candles = tmp_path / "candles"
+    candles.mkdir()
+    for symbol in SYMBOLS:
+        frame = pd.DataFrame(past.candles(symbol)).set_index("timestamp").rename_axis("date")
+        frame.drop(columns=["symbol", "interval"]).to_csv(candles / f"{symbol}.csv")
+    assert night(space_url, sqlite_url, candles).ending.exit_code == 0
+    dispose_engines()
+    for table in TABLES:
+        damage(tmp_path / "kronos.db", table)
+    caplog.clear()
+
+    done = night(space_url, sqlite_url, candles)
+
+    assert (done.ending.exit_code, sorted(done.made)) == (0, [*SYMBOLS])
+    assert not [record for record in caplog.records if record.exc_info]
+    named = {record.getMessage().partition(":")[0] for record in caplog.records}
+    assert named >= {
+        *("kronos_forecasts", "kronos_predictions", "kronos_scores", "kronos_events"),
+        *("kronos_calibrations", "kronos_combinations", "kronos_matured", "run_logs"),
+    }
+    with get_db_session(sqlite_url) as session:
+        for model in (KronosPrediction, KronosForecast):
+            newest = session.scalars(select(model).where(model.as_of == LAST)).all()
+            assert {(row.symbol, row.horizon_days) for row in newest} == {
+                (symbol, step) for symbol in SYMBOLS for step in (1, 2)
+            }
+
+    monkeypatch.setenv("DATABASE_URL", sqlite_url)
+    monkeypatch.setenv("KRONOS_DATA_SOURCE", f"csv:{candles}")
+    ask = partial(KronosClient, data=DataService(f"csv:{candles}"))
+    with ask(space_url) as asleep_or_not, ask("http://127.0.0.1:9") as stored:
+        for client, source in ((asleep_or_not, "space"), (stored, "stored")):
+            frame = client.predict("AAPL", 2)
+            assert frame is not None
+            assert frame.attrs["source"] == source
+    assert "AAPL" in kronos_forecast.invoke({"symbol": "AAPL", "horizon": 2})
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
