@@ -83,7 +83,7 @@ class PaperBroker:
                 )
         Account(row.portfolio, {}, strategy.costs)  # validates what may have been edited by hand
         settlement = Settlement(session, row, interval, known)
-        settlement.settle(bars)
+        settlement.settle(bars, waiting={order.symbol for order in orders})
         prices = {symbol: float(frame["close"].iloc[-1]) for symbol, frame in bars.items()}
         account = Account(row.portfolio, prices, strategy.costs)
         unwatched = [order for order in waiting if order not in orders]

@@ -6,7 +6,7 @@ any period, because `bot_positions` stores the basis of each quantity. If the ca
 the ticker is not traded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -51,14 +51,20 @@ class Settlement:
         self._damaged = damaged_positions(session, row.name)
         self._trades = {trade.symbol: trade for trade in last_trades(session, row.name)}
         self._bases: dict[str, Basis] = {}
+        self._deferred: set[str] = set()  # tickers whose dividends are left to a later round
         self.dividends: list[Dividend] = []
         self.prices: dict[str, float] = {}  # prices of holdings, if known
         self.stopped: dict[str, DataError] = {}  # tickers that must not be traded, and why
         self.without_dividends: list[str] = []  # holdings whose dividends are unknown
         self.remarks: list[str] = []
 
-    def settle(self, bars: Mapping[str, pd.DataFrame]) -> None:
-        """Settle all holdings, and check the other tickers of `bars`."""
+    def settle(self, bars: Mapping[str, pd.DataFrame], waiting: Collection[str] = ()) -> None:
+        """Settle all holdings, and check the other tickers of `bars`.
+
+        `waiting` are the tickers with orders that may be filled. If one has no bars in this round,
+        its dividends are left to the round that fills its orders.
+        """
+        self._deferred = set(waiting) - bars.keys()
         for symbol, quantity in dict(self._row.portfolio).items():
             if symbol == CASH:
                 continue
@@ -113,10 +119,11 @@ class Settlement:
         except Unclear as unclear:
             self._stop(symbol, str(unclear))
             return
-        if prices and known.actions is not None:
+        deferred = symbol in self._deferred and quantity == held and not known.is_delisted
+        if prices and known.actions is not None and not deferred:
             paid = due(symbol, basis, known.actions, self._interval, max(prices))
             self._look_for_dividends(symbol, basis, paid, held, quantity / held, by_hand=by_hand)
-        elif prices and may_pay_dividends(symbol):
+        elif prices and may_pay_dividends(symbol) and not deferred:
             later = "a later round credits them" if quantity == held else "none are credited"
             self._remark(
                 f"{symbol}: the source could not be asked for its dividends since "
@@ -133,8 +140,8 @@ class Settlement:
         self.prices[symbol] = prices[newest]
         interval = basis.interval if known.frame is None else self._interval
         as_of = as_of if as_of > basis.as_of else newest
-        if known.actions is None and quantity == held:
-            as_of = basis.as_of  # until a round knows the dividends since then
+        if deferred or (known.actions is None and quantity == held):
+            as_of = basis.as_of  # until a round credits the dividends since then
         self._bases[symbol] = Basis(as_of, interval, prices)
 
     def _settle_sold(self, symbol: str, known: TickerFacts) -> None:

@@ -360,6 +360,24 @@ def test_a_dividend_on_the_day_of_a_fill_goes_to_the_seller(
     assert portfolio(sqlite_url)["USD"] == pytest.approx(held * (CLOSES[53] + 0.5))
 
 
+def test_a_dividend_waits_for_an_order_whose_ticker_lacks_its_newest_bar(sqlite_url: str) -> None:
+    told = {52: 0.5, 55: 0.25}
+    options: dict[str, Any] = {"fill": "open", "tickers": ["AAPL", "IBM"]}
+    bot(sqlite_url, CorporateActionSource(50), 1, **options).run()  # buys at the open of bar 51
+    bot(sqlite_url, CorporateActionSource(51), -1, **options).run()  # sells at the open of bar 52
+    missing = CorporateActionSource(57, {}, told, ends={"AAPL": 55})
+    done = bot(sqlite_url, missing, **options).run()
+    assert "AAPL" in done.left_out
+    held = portfolio(sqlite_url)["AAPL"]
+    assert held > 0
+    for _ in range(2):
+        bot(sqlite_url, CorporateActionSource(58, {}, told), **options).run()
+    paid = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
+    of_aapl = [trade for trade in paid if trade.symbol == "AAPL"]
+    assert [(trade.quantity, trade.executed_at) for trade in of_aapl] == [(held, DAYS[52])]
+    assert portfolio(sqlite_url)["AAPL"] == 0
+
+
 def down(url: str, today: int, told: Mapping[int, float]) -> DataService:
     """A source that is down; the job has stored the candles up to `today`."""
     shared: dict[str, Any] = {
