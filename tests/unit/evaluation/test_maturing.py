@@ -297,11 +297,9 @@ def test_after_any_sequence_of_nights_scores_equal_those_of_the_whole_ledger(
         keep(sqlite_url, DAYS[at], symbols=sorted(tonight["forecast"]), **made)
         if tonight["vintage"]:
             again = made | {
-                "bars_hash": "again",
+                "bars_hash": f"{number} again",
                 "prediction_made_at": DAYS[at] + timedelta(days=9),
             }
-            with get_db_session(sqlite_url) as session:
-                session.execute(delete(KronosForecast).where(KronosForecast.bars_hash == "again"))
             keep(sqlite_url, DAYS[at], symbols=SYMBOLS, **again)
         if tonight["other_model"]:
             keep(sqlite_url, DAYS[at], model_name="other", bars_hash=f"{number}")
