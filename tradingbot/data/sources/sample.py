@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -23,13 +22,12 @@ class SampleSource:
 
     def __init__(self) -> None:
         try:
-            from bokeh_sampledata import stocks
+            import bokeh_sampledata.stocks  # noqa: F401
         except ImportError as error:
             raise ConfigError(
                 "data source sample: the package bokeh-sampledata is missing; "
                 f"{install_command('sample')}"
             ) from error
-        self._stocks = stocks
 
     def symbols(self) -> list[str]:
         return list(self._TICKERS)
@@ -37,7 +35,7 @@ class SampleSource:
     def clock(self, horizon: int) -> datetime:
         """Return the close of the bar that `max(6, horizon)` later bars follow; these are the
         outcome."""
-        days = _candles(self._stocks, "AAPL").index
+        days = _candles("AAPL").index
         if horizon >= len(days):
             raise DataError(f"horizon={horizon}: the sample has {len(days)} bars in all")
         return session_close("AAPL", days[-1 - max(6, horizon)].to_pydatetime())
@@ -51,11 +49,13 @@ class SampleSource:
             )
         if interval != "1d":
             raise DataError(f"the sample has daily bars only, not {interval!r}", symbol=symbol)
-        return _candles(self._stocks, symbol.upper())
+        return _candles(symbol.upper()).copy()
 
 
-@cache  # all sources of a process share the frames, which nobody changes
-def _candles(stocks: ModuleType, ticker: str) -> pd.DataFrame:
+@cache
+def _candles(ticker: str) -> pd.DataFrame:
+    from bokeh_sampledata import stocks
+
     return _split_adjusted(getattr(stocks, ticker))
 
 
