@@ -6,7 +6,8 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import CASH
-from tradingbot.bots.repository import last_trades, read_bot, read_positions
+from tradingbot.bots.orders import read_orders
+from tradingbot.bots.repository import last_trades, read_bot, read_positions, waiting_orders
 from tradingbot.bots.splits import Basis
 from tradingbot.bots.ticker_lookup import Frames, TickerFacts, TickerLookup, bar_end
 from tradingbot.persistence.models import BotPosition, BotRow, Trade
@@ -30,16 +31,20 @@ def _bases(session: Session, row: BotRow, interval: str) -> dict[str, Basis]:
     """Return the basis of each quantity that is held, or that may still earn dividends."""
     positions = read_positions(session, row.name)
     trades = {trade.symbol: trade for trade in last_trades(session, row.name)}
+    orders = read_orders(waiting_orders(session, row.name))
+    # an order may be filled before a dividend, on a bar that the bot's period does not reach
+    earning = positions.keys() & {order.symbol for order in orders if order.decision > 0}
+    earning |= {symbol for symbol in trades if _is_owed(positions.get(symbol), trades[symbol])}
     return {
         symbol: basis_of(positions.get(symbol), trades.get(symbol), row, interval)
         for symbol, quantity in row.portfolio.items()
-        if symbol != CASH and (quantity or _is_owed(positions.get(symbol), trades.get(symbol)))
+        if symbol != CASH and (quantity or symbol in earning)
     }
 
 
-def _is_owed(position: BotPosition | None, trade: Trade | None) -> bool:
+def _is_owed(position: BotPosition | None, trade: Trade) -> bool:
     """Return whether it was traded after the bar up to which its dividends are known."""
-    if position is None or trade is None:
+    if position is None:
         return False
     return trade.executed_at > bar_end(position.symbol, position.as_of, position.interval)
 

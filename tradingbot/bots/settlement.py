@@ -71,7 +71,7 @@ class Settlement:
             if quantity and symbol in self._known:
                 self._settle(symbol, quantity, self._known[symbol])
             elif symbol in self._known:
-                self._settle_sold(symbol, self._known[symbol])
+                self._settle_not_held(symbol, self._known[symbol])
             elif symbol in bars and not quantity:
                 closes = newest_closes(bars[symbol]["close"])
                 self._bases[symbol] = Basis(max(closes), self._interval, closes)
@@ -144,10 +144,13 @@ class Settlement:
             as_of = basis.as_of  # until a round credits the dividends since then
         self._bases[symbol] = Basis(as_of, interval, prices)
 
-    def _settle_sold(self, symbol: str, known: TickerFacts) -> None:
-        """Credit dividends that were unknown when the ticker was sold, if they are known now."""
+    def _settle_not_held(self, symbol: str, known: TickerFacts) -> None:
+        """Credit dividends that were unknown when the ticker was sold, if they are known now.
+
+        Later ones are left to the broker, which may fill an order before their day.
+        """
         basis = basis_of(self._positions[symbol], None, self._row, self._interval)
-        if known.actions is None or not known.prices:
+        if known.actions is None or not known.prices or symbol in self._deferred:
             self._bases[symbol] = basis
             return
         paid = due(symbol, basis, known.actions, self._interval, max(known.prices))

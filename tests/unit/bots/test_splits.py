@@ -378,6 +378,21 @@ def test_a_dividend_waits_for_an_order_whose_ticker_lacks_its_newest_bar(sqlite_
     assert portfolio(sqlite_url)["AAPL"] == 0
 
 
+@pytest.mark.parametrize("later", [3, 100])  # sessions; more than the bot's period contains
+def test_an_order_filled_late_earns_the_dividends_since_its_fill(
+    sqlite_url: str, later: int
+) -> None:
+    told = {51: 9.0, 52: 0.5}  # the first one on the day of the fill
+    bot(sqlite_url, CorporateActionSource(50), 1, fill="open").run()
+    for _ in range(2):
+        bot(sqlite_url, CorporateActionSource(50 + later, {}, told), fill="open").run()
+    held = portfolio(sqlite_url)["AAPL"]
+    assert held == pytest.approx(10_000 / CLOSES[51])
+    [paid] = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
+    assert (paid.quantity, paid.price, paid.executed_at) == (held, 0.5, DAYS[52])
+    assert portfolio(sqlite_url)["USD"] == pytest.approx(0.5 * held)
+
+
 def down(url: str, today: int, told: Mapping[int, float]) -> DataService:
     """A source that is down; the job has stored the candles up to `today`."""
     shared: dict[str, Any] = {
