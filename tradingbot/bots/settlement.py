@@ -28,7 +28,7 @@ from tradingbot.bots.repository import (
 from tradingbot.bots.splits import Basis, Unclear, new_shares, newest_closes
 from tradingbot.bots.ticker_lookup import TickerFacts, bar_end
 from tradingbot.data.corporate_actions import Actions
-from tradingbot.errors import DataError
+from tradingbot.errors import DataError, DataUnavailable
 from tradingbot.formatting import price_text
 from tradingbot.markets.session_dates import session_date
 from tradingbot.markets.symbols import may_pay_dividends
@@ -119,19 +119,20 @@ class Settlement:
         except Unclear as unclear:
             self._stop(symbol, str(unclear))
             return
+        except DataUnavailable as out_of_reach:
+            self.stopped[symbol] = out_of_reach
+            self._remark(f"{symbol}: {out_of_reach.reason}")
+            return
         deferred = symbol in self._deferred and quantity == held and not known.is_delisted
         if prices and known.actions is not None and not deferred:
             paid = due(symbol, basis, known.actions, self._interval, max(prices))
             self._look_for_dividends(symbol, basis, paid, held, quantity / held, by_hand=by_hand)
         elif prices and may_pay_dividends(symbol) and not deferred:
-            later = "a later round credits them" if quantity == held else "none are credited"
             self._remark(
                 f"{symbol}: the source could not be asked for its dividends since "
-                f"{basis.as_of:%Y-%m-%d}; {later}"
+                f"{basis.as_of:%Y-%m-%d}; a later round credits them"
             )
-        dividends_known = known.actions is None or known.actions.dividends is not None
-        if not dividends_known and may_pay_dividends(symbol):
-            self.without_dividends.append(symbol)
+        self._note_unreported_dividends(symbol, known)
         if known.is_delisted:
             self._close_delisted(symbol, quantity, basis, known)
         if not prices:
@@ -143,6 +144,11 @@ class Settlement:
         if deferred or (known.actions is None and quantity == held):
             as_of = basis.as_of  # until a round credits the dividends since then
         self._bases[symbol] = Basis(as_of, interval, prices)
+
+    def _note_unreported_dividends(self, symbol: str, known: TickerFacts) -> None:
+        reported = known.actions is None or known.actions.dividends is not None
+        if not reported and may_pay_dividends(symbol):
+            self.without_dividends.append(symbol)
 
     def _settle_not_held(self, symbol: str, known: TickerFacts) -> None:
         """Credit dividends that were unknown when the ticker was sold, if they are known now.
@@ -204,7 +210,12 @@ class Settlement:
     def _restated(
         self, symbol: str, held: float, basis: Basis, known: TickerFacts
     ) -> tuple[float, datetime]:
-        """Return the quantity in today's shares, and the day up to which splits are included."""
+        """Return the quantity in today's shares, and the day up to which splits are included.
+
+        Raises:
+            Unclear: Neither the candles nor a list tells.
+            DataUnavailable: It has changed, and the dividends since the basis are unknown.
+        """
         source_splits = None if known.actions is None else known.actions.splits
         listed = {**read_splits(self._session, symbol), **(source_splits or {})}
         splits_known = listed or source_splits is not None
@@ -218,6 +229,12 @@ class Settlement:
                 raise Unclear(
                     f"its quantity was written by hand after {basis.as_of:%Y-%m-%d}, and 1 share "
                     f"of then is {became.shares:.6g} now: it is unclear whether that is included"
+                )
+            if known.actions is None and may_pay_dividends(symbol):
+                raise DataUnavailable(
+                    f"there was a split since {basis.as_of:%Y-%m-%d}, and the source could not be "
+                    "asked for its dividends; it is not traded until a round settles both",
+                    symbol=symbol,
                 )
             self._split(symbol, held, became.shares, basis, known.closes)
         return held * became.shares, became.as_of

@@ -393,7 +393,9 @@ def test_an_order_filled_late_earns_the_dividends_since_its_fill(
     assert portfolio(sqlite_url)["USD"] == pytest.approx(0.5 * held)
 
 
-def down(url: str, today: int, told: Mapping[int, float]) -> DataService:
+def down(
+    url: str, today: int, told: Mapping[int, float], splits: Mapping[int, float] = {}
+) -> DataService:
     """A source that is down; the job has stored the candles up to `today`."""
     shared: dict[str, Any] = {
         "min_bars": 1,
@@ -401,7 +403,7 @@ def down(url: str, today: int, told: Mapping[int, float]) -> DataService:
         "sessions": partial(get_db_session, url),
     }
     for symbol in ("AAPL", "IBM"):
-        DataService(CorporateActionSource(today, {}, told), **shared).history(symbol)
+        DataService(CorporateActionSource(today, splits, told), **shared).history(symbol)
 
     def fetch(symbol: str, *asked: Any) -> pd.DataFrame:
         raise DataUnavailable("no answer", symbol=symbol)
@@ -443,6 +445,30 @@ def test_dividends_missed_during_an_outage_are_credited_afterwards(
     ]
     expected = [(held, 0.5, DAYS[53]), (now, 0.25, DAYS[58])]
     assert paid == [(pytest.approx(wanted[0]), *wanted[1:]) for wanted in expected if wanted[0]]
+
+
+@pytest.mark.parametrize("traded", ["kept", "sold", "sold at the next open"])
+def test_a_split_found_during_an_outage_waits_for_the_dividends(
+    sqlite_url: str, traded: str
+) -> None:
+    splits, told = {53: 10.0}, {52: 0.02, 54: 0.05}  # amounts per share of today
+    fill = "open" if traded.endswith("open") else "close"
+    bot(sqlite_url, CorporateActionSource(50), 1, fill=fill).run()
+    bot(sqlite_url, CorporateActionSource(51), fill=fill).run()  # the order fills at this open
+    held = portfolio(sqlite_url)["AAPL"]
+    for today in (55, 57):
+        data = down(sqlite_url, today, told, splits)
+        with pytest.raises(DataError, match=r"a split since .* not traded until a round"):
+            bot(sqlite_url, None, -1, data=data, fill=fill).run()
+        assert portfolio(sqlite_url)["AAPL"] == held
+    answer = 0 if traded == "kept" else -1
+    for today in (60, 61):
+        done = bot(sqlite_url, CorporateActionSource(today, splits, told), answer, fill=fill).run()
+    paid = [
+        (trade.quantity, trade.price) for trade in trades(sqlite_url) if trade.side == "dividend"
+    ]
+    assert paid == [(pytest.approx(10 * held), 0.02), (pytest.approx(10 * held), 0.05)]
+    assert done.portfolio["AAPL"] == (pytest.approx(10 * held) if traded == "kept" else 0)
 
 
 def test_a_dividend_after_a_split_is_per_new_share(sqlite_url: str) -> None:
