@@ -15,6 +15,9 @@ from langchain_core.messages.tool import invalid_tool_call
 from tradingbot.errors import AIError
 from tradingbot.formatting import quoted
 
+# what langchain-openai raises for side fields of other types, such as usage
+_UNREADABLE = (TypeError, ValueError, AttributeError, KeyError)
+
 
 class Validating:
     """Mixin for `ChatOpenAI` that raises AIError for an invalid completion.
@@ -24,7 +27,11 @@ class Validating:
 
     def _create_chat_result(self, response: Any, generation_info: Any = None) -> Any:
         completion, invalid = readable(response)
-        result = super()._create_chat_result(completion, generation_info)  # type: ignore[misc]
+        create = super()._create_chat_result  # type: ignore[misc]
+        try:
+            result = create(completion, generation_info)
+        except _UNREADABLE:
+            result = create(_only_answer(completion, "message"), generation_info)
         message = result.generations[0].message
         message.invalid_tool_calls += invalid
         message.additional_kwargs["refusal"] = completion["choices"][0]["message"].get("refusal")
@@ -32,9 +39,12 @@ class Validating:
 
     def _convert_chunk_to_generation_chunk(self, chunk: Any, *args: Any, **kwargs: Any) -> Any:
         choices = _choices_of_chunk(chunk)
-        converted = super()._convert_chunk_to_generation_chunk(  # type: ignore[misc]
-            {**chunk, "choices": choices}, *args, **kwargs
-        )
+        convert = super()._convert_chunk_to_generation_chunk  # type: ignore[misc]
+        chunk = {**chunk, "choices": choices}
+        try:
+            converted = convert(chunk, *args, **kwargs)
+        except _UNREADABLE:
+            converted = convert(_only_answer(chunk, "delta"), *args, **kwargs)
         if choices and converted is not None and choices[0]["delta"].get("refusal"):
             converted.message.additional_kwargs["refusal"] = choices[0]["delta"]["refusal"]
         return converted
@@ -69,14 +79,44 @@ def readable(response: Any) -> tuple[dict[str, Any], list[InvalidToolCall]]:
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise AIError(f"it answered 200 without an answer: choices={_json(choices)}")
+        rest = {key: value for key, value in body.items() if value is not None and key != "choices"}
+        beside = f" in {_json(rest)}" if rest and not choices else ""
+        raise AIError(f"it answered 200 without an answer: choices={_json(choices)}{beside}")
     _raise_error_of(choice)
     content = message.get("content")
-    if content is not None and not isinstance(content, str | list):
+    if not _is_content(content):
         raise AIError(f"it answered 200 with content={_json(content)}: expected text")
     calls, invalid = _calls(message.get("tool_calls"))
     message = {**message, "role": "assistant", "tool_calls": calls}
     return {**body, "choices": [{**choice, "message": message}]}, invalid
+
+
+def _is_content(content: Any) -> bool:
+    """Return whether this is a text, or a list of texts and of blocks, or nothing."""
+    if not isinstance(content, list):
+        return content is None or isinstance(content, str)
+    return all(
+        isinstance(block, str)
+        or (isinstance(block, dict) and isinstance(block.get("text", ""), str))
+        for block in content
+    )
+
+
+def _only_answer(completion: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return the completion without its side fields. `kind` is "message" or "delta"."""
+    choices = [
+        {
+            "index": 0,
+            "finish_reason": choice.get("finish_reason"),
+            kind: {
+                name: choice[kind][name]
+                for name in ("role", "content", "tool_calls", "refusal")
+                if name in choice[kind]
+            },
+        }
+        for choice in completion["choices"]
+    ]
+    return {"choices": choices}
 
 
 def no_completion(body: Any) -> str:

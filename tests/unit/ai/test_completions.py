@@ -76,6 +76,19 @@ NO_ANSWERS = {
     "a choice that is null": (RawBody.of({"choices": [None]}), r"choices=\[null\]"),
     "no message": (RawBody.of(completion(None)), r"choices=\[.*\"message\": null"),
     "no completion at all": (RawBody.of({"hello": 1}), "without an answer: choices=null"),
+    "an error of another form": (
+        RawBody.of({"detail": "Not Found"}),
+        r'choices=null in {"detail": "Not Found"}',
+    ),
+    "blocks that are null": (
+        RawBody.of(completion(text_answer("") | {"content": [None]})),
+        r"content=\[null\]: expected text",
+    ),
+    "a block whose text is a number": (
+        RawBody.of(completion(text_answer("") | {"content": [{"type": "text", "text": 5}]})),
+        r"content=\[.*5.*: expected text",
+    ),
+    "deeply nested JSON": (RawBody("[" * 100_000), "JSON that is nested too deeply"),
     "content of the wrong kind": (
         RawBody.of(completion(text_answer("") | {"content": 5})),
         "content=5",
@@ -134,6 +147,35 @@ def test_an_invalid_completion_is_an_error_that_shows_it(
         way(double)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 500
+
+
+SIDE_FIELDS: list[tuple[dict[str, Any], dict[str, Any]]] = [  # of the answer, of its message
+    ({"usage": "none"}, {}),
+    ({"usage": {"prompt_tokens": "1", "completion_tokens": 1}}, {}),
+    ({"id": 5, "created": "now", "service_tier": []}, {}),
+    ({}, {"function_call": 5}),
+    ({}, {"audio": "none", "annotations": 1, "name": {}}),
+]
+
+
+@pytest.mark.parametrize("way", [whole, awaited])
+@pytest.mark.parametrize(("beside", "in_message"), SIDE_FIELDS)
+def test_side_fields_of_another_type_do_not_cost_the_answer(
+    served: Serve, way: Callable[..., str], beside: dict[str, Any], in_message: dict[str, Any]
+) -> None:
+    called = completion({**tool_calls(("double", {"number": 2})), **in_message}) | beside
+    answered = completion({**text_answer("Hold."), **in_message}) | beside
+    served(RawBody.of(called), RawBody.of(answered))
+    assert way(double) == "Hold."
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of OpenAI's client
+@pytest.mark.parametrize("way", [in_pieces, in_pieces_awaited])
+def test_side_fields_of_another_type_do_not_cost_a_stream(
+    served: Serve, way: Callable[..., str]
+) -> None:
+    served(Stream([{"content": "Ho"}, {"content": "ld.", "function_call": 5, "audio": "none"}]))
+    assert way(double) == "Hold."
 
 
 STREAMS = {
