@@ -7,7 +7,7 @@ from collections.abc import Mapping
 def environment(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
     """Return `environ` (default: the process's) without line ends and byte order marks.
 
-    Secrets often come from files, which have these around the text.
+    Secrets often come from files, which may contain them.
     """
     environ = os.environ if environ is None else environ
     return {name: value.lstrip("\ufeff").rstrip("\r\n") for name, value in environ.items()}

@@ -210,7 +210,7 @@ class Account:
         price = self._price(symbol)
         quantity = self.costs.quantity_for(cash, price)
         if not quantity and self.costs.commission.of(0.0) >= cash:
-            raise TradeRefused(f"buying {symbol} for {cash:.2f} USD: its commission is more")
+            raise TradeRefused(f"buying {symbol} for {cash:.2f} USD: the commission is higher")
         if not 0 < quantity < math.inf:
             raise TradeRefused(f"buying {symbol} for {cash:g} USD at {price:g}: out of all bounds")
         self.portfolio[CASH] = self.cash - cash

@@ -269,7 +269,7 @@ class Settlement:
         elif trade is not None:
             price = trade.price
         else:
-            self._stop(symbol, "it has no bars any more, and no price of it is known")
+            self._stop(symbol, "it no longer has bars, and its price is unknown")
             return
         for dividend in [planned for planned in self.dividends if planned.symbol == symbol]:
             self.dividends.remove(dividend)

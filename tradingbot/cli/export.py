@@ -62,7 +62,7 @@ def forecasts(
     from tradingbot.persistence.export_queries import exported_forecasts
 
     rows = stored(database_url, exported_forecasts, symbols=symbols or (), model=model, since=since)
-    export(rows, out, form, nothing="there are no forecasts to export: `kronosbot run` makes some")
+    export(rows, out, form, nothing="there are no forecasts to export: run `kronosbot run`")
 
 
 @export_app.command("scores", cls=Command)
@@ -84,7 +84,7 @@ def scores(
     from tradingbot.persistence.export_queries import exported_scores
 
     rows = stored(database_url, exported_scores, symbols=symbols or (), model=model)
-    export(rows, out, form, nothing="there are no scores to export: `kronosbot score` makes some")
+    export(rows, out, form, nothing="there are no scores to export: run `kronosbot score`")
 
 
 @export_app.command("events", cls=Command)
@@ -119,10 +119,10 @@ def events(
     selection = {"symbols": symbols or (), "model": model}
     if scores:
         rows = stored(database_url, exported_event_scores, **selection)
-        nothing = "there are no scores of events to export: `kronosbot score` makes some"
+        nothing = "there are no scores of events to export: run `kronosbot score`"
     else:
         rows = stored(database_url, exported_events, **selection, since=since)
-        nothing = "there are no events to export: `kronosbot run` makes some, with KRONOS_EVENTS"
+        nothing = "there are no events to export: set KRONOS_EVENTS and run `kronosbot run`"
     export(rows, out, form, nothing=nothing)
 
 

@@ -102,10 +102,10 @@ class MaturedForecasts:
         return len(self.forecasts)
 
     def __getitem__(self, rows: NDArray[Any]) -> "MaturedForecasts":
-        different = {id(one): one for one in self.losses.values()}
-        chosen = {key: one[rows] for key, one in different.items()}
+        different = {id(loss): loss for loss in self.losses.values()}
+        chosen = {key: loss[rows] for key, loss in different.items()}
         return MaturedForecasts(
-            self.forecasts[rows], {name: chosen[id(one)] for name, one in self.losses.items()}
+            self.forecasts[rows], {name: chosen[id(loss)] for name, loss in self.losses.items()}
         )
 
     @property

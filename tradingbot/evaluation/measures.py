@@ -122,20 +122,20 @@ class SessionSums:
 
 def measure(records: Sequence[SessionSums]) -> list[ForecastMetrics]:
     """Compute the metrics of each record."""
-    totals = [one.sums.sum(axis=0) for one in records]
+    totals = [record.sums.sum(axis=0) for record in records]
     counts = [int(total[_N]) for total in totals]
-    found = [_counts(one, n) for one, n in zip(records, counts, strict=True)]
+    found = [_counts(record, n) for record, n in zip(records, counts, strict=True)]
     known = [
-        _Known(values, one, one.overlap, total)
-        for values, one, total, n in zip(found, records, totals, counts, strict=True)
+        _Known(values, record, record.overlap, total)
+        for values, record, total, n in zip(found, records, totals, counts, strict=True)
         if n >= MIN_FORECASTS
     ]
     _means(known)
-    for one in known:
-        one.values.update(_across_tickers(one.record))
-    _coverage_intervals([one for one in known if len(one.record.sums) >= MIN_SESSIONS])
-    _direction([one for one in known if one.total[_MOVES] >= MIN_FORECASTS])
-    _against_walks([one for one in known if one.total[_COMPARED] >= MIN_FORECASTS])
+    for each in known:
+        each.values.update(_across_tickers(each.record))
+    _coverage_intervals([each for each in known if len(each.record.sums) >= MIN_SESSIONS])
+    _direction([each for each in known if each.total[_MOVES] >= MIN_FORECASTS])
+    _against_walks([each for each in known if each.total[_COMPARED] >= MIN_FORECASTS])
     return [ForecastMetrics(**values) for values in found]
 
 
@@ -149,19 +149,19 @@ class _Known:
     total: Floats  # (len(SUMS),)
 
 
-def _counts(one: SessionSums, n: int) -> dict[str, Any]:
+def _counts(record: SessionSums, n: int) -> dict[str, Any]:
     if not n:
         return {"n": 0, "sessions": 0}
     return {
         "n": n,
-        "sessions": len(one.sessions),
-        "first_target": _moment(one.sessions[0]),
-        "last_target": _moment(one.sessions[-1]),
+        "sessions": len(record.sessions),
+        "first_target": _moment(record.sessions[0]),
+        "last_target": _moment(record.sessions[-1]),
     }
 
 
 def _totals(known: Sequence[_Known]) -> Columns:
-    return Columns(np.array([one.total for one in known]).reshape(-1, len(SUMS)))
+    return Columns(np.array([each.total for each in known]).reshape(-1, len(SUMS)))
 
 
 def _means(known: Sequence[_Known]) -> None:
@@ -186,13 +186,13 @@ def _means(known: Sequence[_Known]) -> None:
         _store(known, name, values)
 
 
-def _across_tickers(one: SessionSums) -> dict[str, Any]:
-    if not len(one.correlations):
+def _across_tickers(record: SessionSums) -> dict[str, Any]:
+    if not len(record.correlations):
         return {}
-    usable = ~np.isnan(one.correlations).any(axis=1)
-    if len(np.unique(one.correlated[usable])) < MIN_SESSIONS:
+    usable = ~np.isnan(record.correlations).any(axis=1)
+    if len(np.unique(record.correlated[usable])) < MIN_SESSIONS:
         return {}
-    ic, rank_ic = one.correlations[usable].mean(axis=0).tolist()
+    ic, rank_ic = record.correlations[usable].mean(axis=0).tolist()
     return {"ic": ic, "rank_ic": rank_ic}
 
 
@@ -221,7 +221,7 @@ def _against_walks(known: Sequence[_Known]) -> None:
     _store(known, "ewma_walk_crps", total["ewma_crps"] / total["compared"])
     _store(known, "crps_skill", 1 - _ratio(total["compared_crps"], total["walk_crps"]))
     _store(known, "ewma_skill", 1 - _ratio(total["compared_crps"], total["ewma_crps"]))
-    compared = [replace(one, record=_compared(one.record)) for one in known]
+    compared = [replace(each, record=_compared(each.record)) for each in known]
     for overlap, group, sums in _alike(compared):
         count = sums["compared"]
         ours, walk = sums["compared_crps"] / count, sums["walk_crps"] / count
@@ -256,8 +256,8 @@ def _alike(known: Sequence[_Known]) -> Iterator[tuple[int, list[_Known], Columns
 
 def _store(group: Sequence[_Known], name: str, values: Floats) -> None:
     """Store a metric of each record; NaN becomes None."""
-    for one, value in zip(group, values.tolist(), strict=True):
-        one.values[name] = None if value != value else value
+    for each, value in zip(group, values.tolist(), strict=True):
+        each.values[name] = None if value != value else value
 
 
 def _ratio(values: Floats, by: Floats) -> Floats:

@@ -170,7 +170,7 @@ def _newest_model(session: "Session", status: Status) -> "tuple[str, dict[str, l
     for newest in (model for model in status.models if model.interval == INTERVAL):
         if fans := newest_forecast_rows(session, model=newest.name, interval=INTERVAL):
             return newest.name, fans
-    raise DatabaseError(f"{status.database} has no daily forecast: `kronosbot run` makes some")
+    raise DatabaseError(f"{status.database} has no daily forecast: run `kronosbot run`")
 
 
 def _refuse_an_old_schema(session: "Session", database: str) -> None:

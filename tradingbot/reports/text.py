@@ -71,7 +71,7 @@ def _beside_the_ewma_walk(metrics: ForecastMetrics) -> str:
 
 
 def coming(record: Record, figures: Figures) -> str:
-    """Return when statistics will be available, while there are too few outcomes."""
+    """Return when the statistics will appear; used while there are too few outcomes."""
     overall = figures.overall
     have, nights = (0, 0) if overall is None else (overall.n, overall.sessions)
     if have >= MIN_FORECASTS:

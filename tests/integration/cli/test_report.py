@@ -76,5 +76,5 @@ def test_an_empty_database_leaves_the_old_report_as_it_was(tmp_path: Path, sqlit
     (tmp_path / "report.html").write_text("an old one")
     done = kronosbot("report", folder=tmp_path, DATABASE_URL=sqlite_url)
     assert done.returncode == 1
-    assert "has no daily forecast: `kronosbot run` makes some" in done.stderr
+    assert "has no daily forecast: run `kronosbot run`" in done.stderr
     assert (tmp_path / "report.html").read_text() == "an old one"

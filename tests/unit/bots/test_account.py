@@ -230,7 +230,7 @@ def test_a_commission_above_the_cash_buys_nothing_and_never_exceeds_a_sales_proc
     account = Account({"USD": 5.0, "IBM": 0.01}, {"AAPL": 100.0, "IBM": 50.0}, costs)
     account.follow({"AAPL": 1})
     assert account.buy("AAPL") is None
-    with pytest.raises(TradeRefused, match=r"for 3\.00 USD: its commission is more"):
+    with pytest.raises(TradeRefused, match=r"for 3\.00 USD: the commission is higher"):
         account.buy("AAPL", 3.0)
     assert account.fills == []
     account.follow({"IBM": -1})

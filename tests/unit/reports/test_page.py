@@ -226,7 +226,7 @@ def test_a_report_without_data_says_how_to_get_data(database: str, tmp_path: Pat
         record_of(database)
     with get_db_session(database):
         pass
-    with pytest.raises(DatabaseError, match=r"has no daily forecast: `kronosbot run` makes some"):
+    with pytest.raises(DatabaseError, match=r"has no daily forecast: run `kronosbot run`"):
         record_of(database)
     Past(["AAPL"], sessions=1).store(database)
     with pytest.raises(DatabaseError, match=r"has no forecast of XYZ; it has some of AAPL"):

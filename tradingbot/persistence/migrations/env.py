@@ -27,5 +27,5 @@ given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
     migrate(given)
 else:
-    with get_engine().begin() as own:
-        migrate(own)
+    with get_engine().begin() as connection:
+        migrate(connection)

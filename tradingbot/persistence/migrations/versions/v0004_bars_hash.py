@@ -21,12 +21,12 @@ KEY = ["symbol", "interval", "model_name", "as_of", "target_date", "bars_hash"]
 
 
 def upgrade() -> None:
-    there = sa.inspect(op.get_bind())
-    if not _has_hash(there, "kronos_predictions"):
+    inspector = sa.inspect(op.get_bind())
+    if not _has_hash(inspector, "kronos_predictions"):
         op.add_column("kronos_predictions", sa.Column("bars_hash", sa.String()))
-    if not _has_hash(there, "kronos_forecasts"):
-        _extend_ledger(there)
-    if not there.has_table("historic_splits"):
+    if not _has_hash(inspector, "kronos_forecasts"):
+        _extend_ledger(inspector)
+    if not inspector.has_table("historic_splits"):
         op.create_table(
             "historic_splits",
             sa.Column("symbol", sa.String(), primary_key=True),
@@ -35,16 +35,16 @@ def upgrade() -> None:
         )
 
 
-def _has_hash(there: sa.Inspector, table: str) -> bool:
-    return "bars_hash" in {column["name"] for column in there.get_columns(table)}
+def _has_hash(inspector: sa.Inspector, table: str) -> bool:
+    return "bars_hash" in {column["name"] for column in inspector.get_columns(table)}
 
 
-def _extend_ledger(there: sa.Inspector) -> None:
+def _extend_ledger(inspector: sa.Inspector) -> None:
     new = sa.Column("bars_hash", sa.String(), nullable=False, server_default="")
     if op.get_bind().dialect.name == "sqlite":
         _copied_with(new)
         return
-    name = there.get_pk_constraint("kronos_forecasts")["name"]
+    name = inspector.get_pk_constraint("kronos_forecasts")["name"]
     op.add_column("kronos_forecasts", new)
     op.drop_constraint(str(name), "kronos_forecasts", type_="primary")
     op.create_primary_key("pk_kronos_forecasts", "kronos_forecasts", KEY)
@@ -56,8 +56,10 @@ def _copied_with(new: sa.Column[str]) -> None:
     names = [column.name for column in old.columns]
     op.rename_table("kronos_forecasts", "kronos_forecasts_before")
     kept = [
-        sa.Column(one.name, one.type, nullable=one.nullable, server_default=one.server_default)
-        for one in old.columns
+        sa.Column(
+            column.name, column.type, nullable=column.nullable, server_default=column.server_default
+        )
+        for column in old.columns
     ]
     op.create_table(
         "kronos_forecasts", *kept, new, sa.PrimaryKeyConstraint(*KEY, name="pk_kronos_forecasts")

@@ -22,8 +22,8 @@ MEASURES = [
 
 
 def upgrade() -> None:
-    there = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("kronos_scores")}
+    existing = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("kronos_scores")}
     for name in MEASURES:
-        if name not in there:  # else the version's table was restored from an older backup
+        if name not in existing:  # else the version's table was restored from an older backup
             op.add_column("kronos_scores", sa.Column(name, sa.Double()))
     op.execute("UPDATE kronos_scores SET relative_mae = mase WHERE relative_mae IS NULL")

@@ -18,10 +18,10 @@ JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:
-    there = sa.inspect(op.get_bind())
-    if "note" not in {column["name"] for column in there.get_columns("trades")}:
+    inspector = sa.inspect(op.get_bind())
+    if "note" not in {column["name"] for column in inspector.get_columns("trades")}:
         op.add_column("trades", sa.Column("note", sa.String()))
-    if not there.has_table("bot_positions"):
+    if not inspector.has_table("bot_positions"):
         op.create_table(
             "bot_positions",
             sa.Column("bot_name", sa.String(), sa.ForeignKey("bots.name"), primary_key=True),
@@ -31,7 +31,7 @@ def upgrade() -> None:
             sa.Column("interval", sa.String(), nullable=False),
             sa.Column("closes", JSON, nullable=False),
         )
-    if not there.has_table("bot_values"):
+    if not inspector.has_table("bot_values"):
         op.create_table(
             "bot_values",
             sa.Column("bot_name", sa.String(), sa.ForeignKey("bots.name"), primary_key=True),

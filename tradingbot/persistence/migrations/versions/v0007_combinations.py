@@ -29,13 +29,13 @@ COLUMNS: dict[str, dict[str, Any]] = {
 
 
 def upgrade() -> None:
-    there = sa.inspect(op.get_bind())
+    inspector = sa.inspect(op.get_bind())
     for table, columns in COLUMNS.items():
-        known = {column["name"] for column in there.get_columns(table)}
+        known = {column["name"] for column in inspector.get_columns(table)}
         for name, kind in columns.items():
             if name not in known:  # else the version's table was restored from an older backup
                 op.add_column(table, sa.Column(name, kind))
-    if not there.has_table("kronos_combinations"):
+    if not inspector.has_table("kronos_combinations"):
         op.create_table(
             "kronos_combinations",
             sa.Column("model_name", sa.String(), primary_key=True),

@@ -15,14 +15,14 @@ KEY = ["model_name", "model_revision", "interval", "symbol", "step", "last_sessi
 
 
 def upgrade() -> None:
-    there = sa.inspect(op.get_bind())
-    if "forecast" in {column["name"] for column in there.get_columns("kronos_scores")}:
+    inspector = sa.inspect(op.get_bind())
+    if "forecast" in {column["name"] for column in inspector.get_columns("kronos_scores")}:
         return  # the version's table was restored from an older backup
     new = sa.Column("forecast", sa.String(), nullable=False, server_default="served")
     if op.get_bind().dialect.name == "sqlite":
         _copied_with(new)
         return
-    name = there.get_pk_constraint("kronos_scores")["name"]
+    name = inspector.get_pk_constraint("kronos_scores")["name"]
     op.add_column("kronos_scores", new)
     op.drop_constraint(str(name), "kronos_scores", type_="primary")
     op.create_primary_key("pk_kronos_scores", "kronos_scores", KEY)
@@ -34,8 +34,10 @@ def _copied_with(new: sa.Column[str]) -> None:
     names = [column.name for column in old.columns]
     op.rename_table("kronos_scores", "kronos_scores_before")
     kept = [
-        sa.Column(one.name, one.type, nullable=one.nullable, server_default=one.server_default)
-        for one in old.columns
+        sa.Column(
+            column.name, column.type, nullable=column.nullable, server_default=column.server_default
+        )
+        for column in old.columns
     ]
     op.create_table(
         "kronos_scores", *kept, new, sa.PrimaryKeyConstraint(*KEY, name="pk_kronos_scores")

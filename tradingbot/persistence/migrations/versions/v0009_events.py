@@ -29,8 +29,8 @@ MEASURES = (
 
 
 def upgrade() -> None:
-    there = sa.inspect(op.get_bind())
-    if not there.has_table("kronos_events"):
+    inspector = sa.inspect(op.get_bind())
+    if not inspector.has_table("kronos_events"):
         op.create_table(
             "kronos_events",
             sa.Column("symbol", sa.String(), primary_key=True),
@@ -49,7 +49,7 @@ def upgrade() -> None:
             sa.Column("high", sa.Double(), nullable=False),
             sa.Column("mean", sa.Double()),
         )
-    if not there.has_table("kronos_event_scores"):
+    if not inspector.has_table("kronos_event_scores"):
         op.create_table(
             "kronos_event_scores",
             sa.Column("model_name", sa.String(), primary_key=True),

@@ -16,7 +16,7 @@ JSON_OBJECT = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:
-    there = sa.inspect(op.get_bind())
+    inspector = sa.inspect(op.get_bind())
     for table, column in (
         (
             "kronos_forecasts",
@@ -24,6 +24,6 @@ def upgrade() -> None:
         ),
         ("kronos_combinations", sa.Column("challengers", JSON_OBJECT)),
     ):
-        known = {one["name"] for one in there.get_columns(table)}
+        known = {column["name"] for column in inspector.get_columns(table)}
         if column.name not in known:  # else the version's table was restored from an older backup
             op.add_column(table, column)

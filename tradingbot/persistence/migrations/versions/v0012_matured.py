@@ -18,11 +18,11 @@ BAR_TIME = sa.DateTime().with_variant(_sqlite_time(truncate_microseconds=True), 
 
 
 def upgrade() -> None:
-    there = sa.inspect(op.get_bind()).get_table_names()
+    existing = sa.inspect(op.get_bind()).get_table_names()
     key: list[tuple[str, Any]] = [
         (name, sa.String()) for name in ("symbol", "interval", "model_name")
     ]
-    if "kronos_matured_parts" not in there:  # else the version was restored from an older backup
+    if "kronos_matured_parts" not in existing:  # else the version was restored from an older backup
         op.create_table(
             "kronos_matured_parts",
             *(sa.Column(name, kind, nullable=False) for name, kind in key),
@@ -34,7 +34,7 @@ def upgrade() -> None:
             sa.Column("left_out", JSON_OBJECT, nullable=False),
             sa.PrimaryKeyConstraint(*(name for name, _ in key), name="pk_kronos_matured_parts"),
         )
-    if "kronos_matured" not in there:
+    if "kronos_matured" not in existing:
         key += [("model_revision", sa.String()), ("quarter", BAR_TIME)]
         op.create_table(
             "kronos_matured",
