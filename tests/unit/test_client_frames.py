@@ -509,8 +509,8 @@ def test_both_clients_describe_unexpected_answers_alike(answer: bytes, says: str
     with HostileServer() as server:
         server.answer = lambda: iter([answer])
         with pytest.raises(SpaceError, match=says):
-            awaited(lambda client: client.forecast("AAPL", 1), server.url)
-        client = KronosClient(settings=quick(server.url), data=SAMPLE)
+            awaited(lambda client: client.forecast("AAPL", 1), server.url, timeout=30)
+        client = KronosClient(settings=quick(server.url), data=SAMPLE, timeout=30)
         with pytest.raises(SpaceError, match=says):
             client.forecast("AAPL", 1)
         assert any(b"x-api-key: a-key" in head.lower() for head in server.heads)
