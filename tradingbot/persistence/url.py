@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.util import asbool
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
@@ -157,8 +158,16 @@ def _knows_libpq(name: str) -> bool:
 
 
 def _knows_sqlite(name: str, address: URL) -> bool:
-    by_uri = "uri" in address.query and str(address.database).startswith("file:")
+    by_uri = _is_true(address.query.get("uri")) and str(address.database).startswith("file:")
     return name in _OF_SQLITE_DRIVER or by_uri  # otherwise the driver ignores it
+
+
+def _is_true(value: object) -> bool:
+    """Return the driver's reading of a yes or no. It refuses other values itself."""
+    try:
+        return bool(asbool(value))
+    except ValueError:
+        return True
 
 
 _OF_SQLITE_DRIVER = {

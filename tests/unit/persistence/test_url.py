@@ -71,6 +71,7 @@ def test_a_wrong_address_is_refused_before_any_connection(url: str) -> None:
     ),
 )
 @example("sqlite:///", "/" + "x" * 300, "")
+@example("sqlite:///file:nowhere.db", "FALSE", "?mode=ro&uri=")
 def test_any_address_gives_a_database_or_a_one_line_error(url: str, text: str, before: str) -> None:
     with TemporaryDirectory() as folder, chdir(folder):
         error = refusal_of(url + before + text)
