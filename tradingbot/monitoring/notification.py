@@ -8,10 +8,12 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
 import requests
+from tenacity import retry_if_result, stop_after_attempt, wait_fixed
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, KronosError
@@ -20,6 +22,7 @@ from tradingbot.jobs.summary import RunSummary
 from tradingbot.monitoring.scrubbing import scrubbed
 from tradingbot.monitoring.services import Message, Target, target_of
 from tradingbot.runtime.concurrency import within
+from tradingbot.runtime.retry import retry
 from tradingbot.runtime.signals import Stopped
 from tradingbot.settings import Timeouts
 from tradingbot.settings.notification import Notification
@@ -111,24 +114,36 @@ def send(target: Target, message: Message, timeouts: Timeouts) -> None:
     Raises:
         NotSent: the service did not accept the message.
     """
-    failure = ""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(timeouts.notify_backoff)
-        try:
-            # `within` also bounds the look-up of the host name, which has no other time-out
-            status = within(timeouts.notify + 1.0, lambda: _post(target, message, timeouts.notify))
-        except Exception as error:  # its text would contain the address
-            failure = _cause(error, timeouts.notify)
-            continue
-        if 200 <= status < 300:
-            return
-        failure = f"it answered {status}"
-        if 300 <= status < 400:
-            failure += ", a redirect, which is not followed"
-        if status < 500 and status != 429:
-            break
-    raise NotSent(f"KRONOS_NOTIFY ({target.service}): the message was not taken: {failure}")
+    failure = retry(
+        lambda: _attempt(target, message, timeouts.notify),
+        again=retry_if_result(lambda failure: failure is not None and failure.may_pass),
+        wait=wait_fixed(timeouts.notify_backoff),
+        stop=stop_after_attempt(ATTEMPTS),
+    )
+    if failure is not None:
+        service = f"KRONOS_NOTIFY ({target.service})"
+        raise NotSent(f"{service}: the message was not taken: {failure.cause}")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a message was not taken."""
+
+    cause: str
+    may_pass: bool = True  # another attempt may succeed
+
+
+def _attempt(target: Target, message: Message, seconds: float) -> _Failure | None:
+    """Post the message. Return None if the service accepted it."""
+    try:
+        # `within` also bounds the look-up of the host name, which has no other time-out
+        status = within(seconds + 1.0, lambda: _post(target, message, seconds))
+    except Exception as error:  # its text would contain the address
+        return _Failure(_cause(error, seconds))
+    if 200 <= status < 300:
+        return None
+    redirect = ", a redirect, which is not followed" if 300 <= status < 400 else ""
+    return _Failure(f"it answered {status}{redirect}", may_pass=status >= 500 or status == 429)
 
 
 def _post(target: Target, message: Message, seconds: float) -> int:
