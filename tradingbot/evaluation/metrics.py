@@ -18,9 +18,9 @@ from tradingbot.evaluation.information_coefficient import (
     correlations,
 )
 from tradingbot.evaluation.matured import STEP_BITS, MaturedForecasts
-from tradingbot.evaluation.measures import MIN_FORECASTS as MIN_FORECASTS
-from tradingbot.evaluation.measures import ForecastMetrics as ForecastMetrics
-from tradingbot.evaluation.measures import SessionSums, measure
+from tradingbot.evaluation.metric_formulas import MIN_FORECASTS as MIN_FORECASTS
+from tradingbot.evaluation.metric_formulas import ForecastMetrics as ForecastMetrics
+from tradingbot.evaluation.metric_formulas import SessionSums, measure
 from tradingbot.evaluation.metric_sums import SUMS, by_key
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.typing import Floats

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from tradingbot.evaluation.information_coefficient import Correlations
 from tradingbot.evaluation.matured import MaturedForecasts
 from tradingbot.evaluation.maturing import MaturedPart, matured_parts
-from tradingbot.evaluation.measures import SessionSums, measure
+from tradingbot.evaluation.metric_formulas import SessionSums, measure
 from tradingbot.evaluation.metrics import MetricAccumulator
 from tradingbot.evaluation.outcomes import Closes, Unresolved, UnresolvedReason
 from tradingbot.persistence.matured import forget_others, read_correlations, store_correlations

@@ -69,7 +69,7 @@ def test_the_test_derives_the_overlap_of_windows_from_their_days(
         asked.append(overlap)
         return real(worse, overlap)
 
-    monkeypatch.setattr("tradingbot.evaluation.measures.diebold_mariano_each", listening)
+    monkeypatch.setattr("tradingbot.evaluation.metric_formulas.diebold_mariano_each", listening)
     found = compute_metrics([forecasts(stride=stride)])
     assert asked == [overlap]
     assert found.dm_p_value is not None
