@@ -16,7 +16,7 @@ from tests.support.postgres import Postgres, running_postgres
 from tests.support.schema import compiling_once, upgrade_at_once
 from tests.support.space_server import serving
 from tradingbot.persistence import engine
-from tradingbot.persistence.engine import dispose_engines
+from tradingbot.persistence.engine import dispose_engines, init_db
 
 # Must precede the import of torch: its idle threads then leave the CPU to others.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -96,7 +96,7 @@ def statements_are_compiled_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def schema_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Create database schemas by replaying the migrations' statements, which is faster."""
+    """Create the schema of SQLite databases without the migrations, which is faster."""
     if request.node.get_closest_marker("migrations") is None:
         monkeypatch.setattr(engine, "upgrade", upgrade_at_once)
 
@@ -109,11 +109,27 @@ def postgres_server() -> Iterator[Postgres]:
         dispose_engines()
 
 
+@pytest.fixture(scope="session")
+def database_with_schema(postgres_server: Postgres) -> str:
+    """The name of a database without rows, to copy."""
+    postgres_server.execute("CREATE DATABASE with_schema STRATEGY FILE_COPY")
+    init_db(postgres_server.url("with_schema"))
+    dispose_engines()  # a database in use cannot be copied
+    return "with_schema"
+
+
 @pytest.fixture
-def postgres_url(postgres_server: Postgres) -> Iterator[str]:
-    """A new, empty database on the real server; takes a few hundredths of a second."""
-    name = f"test_{next(_numbers)}"
-    postgres_server.execute(f"CREATE DATABASE {name} STRATEGY FILE_COPY")  # half the CPU
+def postgres_url(request: pytest.FixtureRequest, postgres_server: Postgres) -> Iterator[str]:
+    """A new database on the real server, which takes a few hundredths of a second.
+
+    It has the schema and no rows. With the marker `migrations` or `no_tables` it has no tables.
+    """
+    name, template = f"test_{next(_numbers)}", "template1"
+    if not any(map(request.node.get_closest_marker, ("migrations", "no_tables"))):
+        template = request.getfixturevalue("database_with_schema")
+    postgres_server.execute(  # FILE_COPY takes half the CPU
+        f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"
+    )
     yield postgres_server.url(name)
     dispose_engines()
     postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -130,6 +146,6 @@ def sqlite_url(tmp_path: Path) -> Iterator[str]:
     params=["sqlite", pytest.param("postgres", marks=pytest.mark.integration)],
 )
 def database(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database, once on SQLite and once on Postgres."""
+    """The URL of a database without rows, once on SQLite and once on Postgres."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url

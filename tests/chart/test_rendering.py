@@ -715,6 +715,7 @@ def test_the_small_postgres_is_off_by_default_and_used_when_on() -> None:
     assert (made["POSTGRES_USER"], made["POSTGRES_DB"]) == ("postgres", "kronos")
 
 
+@pytest.mark.no_tables
 def test_the_bots_role_owns_its_database_and_is_no_superuser(
     postgres_url: str, tmp_path: Path
 ) -> None:

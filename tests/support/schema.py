@@ -1,9 +1,9 @@
-"""Create test databases fast: replay the schema, and compile each statement once a worker.
+"""Create test databases fast: repeat the finished schema, and compile each statement once a worker.
 
 Alembic takes about 50 ms to create the schema, and half of all tests create a database. This module
-records the statements that the migrations execute on an empty database, and repeats them. A
-database with tables in it is upgraded by the migrations themselves, as is every database of a test
-with the marker `migrations`.
+executes the statements of a finished SQLite schema instead, in 2 ms. Postgres copies a database
+with the schema (`postgres_url` in conftest.py). A database with tables in it is upgraded by the
+migrations themselves, as is every database of a test with the marker `migrations`.
 
 SQLAlchemy compiles statements for each engine, and each test creates an engine. Engines of
 `compiling_once` share the compiled statements.
@@ -14,9 +14,9 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, text
 
-from tradingbot.persistence.schema import table_names, upgrade
+from tradingbot.persistence.schema import VERSION_TABLE, table_names, upgrade
 
 
 def compiling_once(create_engine: Callable[..., Engine]) -> Callable[..., Engine]:
@@ -39,32 +39,26 @@ class _CompiledOnce(dict[tuple[Any, ...], Any]):
         return (dialect.name, dialect.driver, *rest)
 
 
-_kept: dict[str, list[tuple[str, Any]]] = {}  # dialect -> statements and their parameters
+_finished: list[str] = []  # statements that create a SQLite database with the current schema
 
 
 def upgrade_at_once(connection: Connection) -> None:
-    """Create the same schema as `tradingbot.persistence.schema.upgrade`, faster."""
-    dialect = connection.dialect.name
-    if table_names(connection):
+    """Create the same schema as `tradingbot.persistence.schema.upgrade`, faster on SQLite."""
+    if connection.dialect.name != "sqlite" or table_names(connection):
         upgrade(connection)
-    elif dialect in _kept:
+    elif _finished:
         with closing(connection.connection.cursor()) as cursor:
-            for statement, parameters in _kept[dialect]:
-                cursor.execute(statement, parameters)
+            for statement in _finished:
+                cursor.execute(statement)
     else:
-        _kept[dialect] = _executed_by_upgrade(connection)
-
-
-def _executed_by_upgrade(connection: Connection) -> list[tuple[str, Any]]:
-    executed: list[tuple[str, Any]] = []
-
-    def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if not statement.lstrip().startswith(("SELECT", "PRAGMA")):
-            executed.append((statement, parameters))
-
-    event.listen(connection, "after_cursor_execute", keep)
-    try:
         upgrade(connection)
-    finally:
-        event.remove(connection, "after_cursor_execute", keep)
-    return executed
+        _finished.extend(_statements_of_schema(connection))
+
+
+def _statements_of_schema(connection: Connection) -> list[str]:
+    query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
+    version = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return [
+        *connection.scalars(text(query)),
+        f"INSERT INTO {VERSION_TABLE} VALUES ('{version}')",
+    ]

@@ -410,6 +410,7 @@ def test_a_refused_key_is_a_settings_error(key: str | None, says: str) -> None:
         SpaceClient(SpaceAddress(url, api_key=key)).check_key()
 
 
+@pytest.mark.no_tables
 def test_looking_for_a_stored_forecast_creates_no_tables(
     sample: DataService, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def made() -> Forecast:
 # client and tool --------------------------------------------------------------------------
 
 
+@pytest.mark.no_tables
 def test_the_clients_frames_carry_the_record(
     space_url: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

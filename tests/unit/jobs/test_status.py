@@ -287,6 +287,7 @@ def empty(url: str) -> None:
         connection.execute(text("CREATE TABLE something_else (id INTEGER)"))
 
 
+@pytest.mark.no_tables
 @pytest.mark.parametrize(
     ("made_by", "says"),
     [

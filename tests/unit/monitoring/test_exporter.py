@@ -124,7 +124,7 @@ def test_the_exporter_survives_a_database_outage(
         def read() -> Snapshot:
             return read_snapshot(proxy.url, Settings(), source="yahoo", max_age=1)
 
-        with serving(read, max_age=0.0) as port:
+        with serving(read, max_age=0.0, timeout=15.0) as port:  # a busy machine is slow
 
             def up() -> bool:
                 return "\nkronosbot_up 1.0\n" in asked(port, "/metrics")[1]

@@ -353,8 +353,8 @@ class TestTheSchema:
             context = MigrationContext.configure(connection, opts=options)
             assert compare_metadata(context, Base.metadata) == []
 
-    def test_is_the_same_when_the_tests_replay_it(self, database: str) -> None:
-        engine = init_db(database)
+    def test_is_the_same_when_the_tests_create_it_at_once(self, sqlite_url: str) -> None:
+        engine = init_db(sqlite_url)
         made = described(engine)
         for _ in range(2):  # recorded, then replayed
             everything = MetaData()

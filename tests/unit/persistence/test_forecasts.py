@@ -356,6 +356,7 @@ def test_an_invalid_event_probability_is_refused_with_its_forecast(sqlite_url: s
     assert predicted(sqlite_url) == {}
 
 
+@pytest.mark.no_tables
 def test_active_symbols_are_the_tickers_of_all_portfolios(database: str) -> None:
     with get_db_session(database, create=False) as session:
         assert active_symbols(session) == [], "no table counts as an empty one"
