@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,11 @@ def report(folder: Path, tickers: list[str]) -> Path:
     return folder / "report.html"
 
 
-@pytest.fixture(params=[PHONE, DESK], ids=["phone", "desk"])
-def opened(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Iterator[Page]:
+@contextmanager
+def opening(browser: Browser, file: Path, size: dict[str, int]) -> Iterator[Page]:
     """Open the page. Requests other than for the file, and errors, fail the test."""
     wrong: list[str] = []
-    context = browser.new_context(viewport=request.param, has_touch=request.param is PHONE)
+    context = browser.new_context(viewport=size, has_touch=size is PHONE)
     context.set_default_timeout(60_000)
     context.on("request", lambda asked: wrong.append(asked.url))
     context.on("weberror", lambda failed: wrong.append(str(failed.error)))
@@ -62,6 +63,13 @@ def opened(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Iter
     yield page
     context.close()
     assert wrong == [file.as_uri()]
+
+
+@pytest.fixture(scope="module", params=[PHONE, DESK], ids=["phone", "desk"])
+def opened(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Iterator[Page]:
+    """The open page, for tests that only scroll; an opening takes seconds of CPU time."""
+    with opening(browser, file, request.param) as page:
+        yield page
 
 
 def drawn(page: Page) -> list[str]:
@@ -119,28 +127,29 @@ def test_nothing_is_wider_than_the_screen(opened: Page) -> None:
     assert small == 0
 
 
-def test_it_can_be_used_by_keyboard_alone(opened: Page) -> None:
-    opened.keyboard.press("Tab")
-    expect(opened.locator(".skip")).to_be_focused()
-    opened.keyboard.press("Enter")
-    assert opened.evaluate("location.hash") == "#record"
+def test_it_can_be_used_by_keyboard_alone(browser: Browser, file: Path) -> None:
+    with opening(browser, file, DESK) as page:
+        page.keyboard.press("Tab")
+        expect(page.locator(".skip")).to_be_focused()
+        page.keyboard.press("Enter")
+        assert page.evaluate("location.hash") == "#record"
 
-    head = opened.locator("#ranking th", has_text="Ticker").first.locator("button")
-    head.focus()
-    opened.keyboard.press("Enter")
-    names = opened.locator("#ranking tbody th").all_inner_texts()
-    assert names == TICKERS
-    opened.keyboard.press("Enter")
-    assert opened.locator("#ranking tbody th").all_inner_texts() == TICKERS[::-1]
+        head = page.locator("#ranking th", has_text="Ticker").first.locator("button")
+        head.focus()
+        page.keyboard.press("Enter")
+        names = page.locator("#ranking tbody th").all_inner_texts()
+        assert names == TICKERS
+        page.keyboard.press("Enter")
+        assert page.locator("#ranking tbody th").all_inner_texts() == TICKERS[::-1]
 
-    opened.get_by_label("Find a ticker").focus()
-    opened.keyboard.type("t07")
-    expect(opened.locator("#found")).to_have_text("1 of 12")
-    expect(opened.locator(".ticker:visible")).to_have_count(1)
-    opened.keyboard.press("Tab")  # to the next part of the page: the numbers of that ticker
-    expect(opened.locator("#ticker-7 summary")).to_be_focused()
-    opened.keyboard.press("Enter")
-    expect(opened.locator("#ticker-7 details tbody tr")).to_have_count(5)
+        page.get_by_label("Find a ticker").focus()
+        page.keyboard.type("t07")
+        expect(page.locator("#found")).to_have_text("1 of 12")
+        expect(page.locator(".ticker:visible")).to_have_count(1)
+        page.keyboard.press("Tab")  # to the next part of the page: the numbers of that ticker
+        expect(page.locator("#ticker-7 summary")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#ticker-7 details tbody tr")).to_have_count(5)
 
 
 PAPERS = {  # width and height without margins, in CSS pixels

@@ -30,7 +30,9 @@ def rendered(*arguments: str, ci: str = "default") -> tuple[Object, ...]:
     """Return all manifests; `ci` names a values file, `arguments` are such as --set a=b."""
     values = CHART / "ci" / f"{ci}-values.yaml"
     release = ("template", "tradingbots", CHART, "--namespace", NAMESPACE, "--values", values)
-    return tuple(filter(None, yaml.safe_load_all(helm(*release, *arguments))))
+    manifests = helm(*release, *arguments)
+    # libyaml parses ten times as fast as Python
+    return tuple(filter(None, yaml.load_all(manifests, Loader=yaml.CSafeLoader)))
 
 
 # resources of the Prometheus Operator, which plain Kubernetes lacks
