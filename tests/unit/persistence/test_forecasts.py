@@ -96,133 +96,148 @@ def believed(url: str, symbol: str = "SPY") -> dict[tuple[datetime, datetime], f
         return {(row.as_of, row.target_date): row.predicted_close for row in rows}
 
 
-class TestStoring:
-    def test_writes_every_bar_to_both_tables(self, database: str) -> None:
-        assert store(database, forecast("SPY"), forecast("QQQ")) == 10
-        with get_db_session(database) as session:
-            row = session.query(KronosPrediction).filter_by(symbol="QQQ", horizon_days=2).one()
-            assert row.target_date == datetime(2026, 1, 7)
-            assert row.prediction_made_at == datetime(2026, 1, 5, 22, 5)
-            assert (row.as_of, row.model_name, row.model_revision) == (MONDAY, MODEL, "f4e6869")
-            assert (row.predicted_open, row.predicted_high) == (99.5, 101.0)
-            assert (row.predicted_low, row.predicted_close) == (99.0, 100.0)
-            assert (row.predicted_volume, row.last_close) == (1e6, 99.0)
-            assert (row.close_p10, row.close_p50, row.close_p90) == (92.0, 100.0, 108.0)
-            assert (row.prob_up, row.samples) == (0.55, 20)
-            ledger = session.query(KronosForecast).filter_by(symbol="QQQ", horizon_days=2).one()
-            assert set(ledger.close_quantiles) == {f"{level:g}" for level in QUANTILE_LEVELS}
-            assert ledger.close_quantiles["0.05"] == pytest.approx(91.0)
+# storing --------------------------------------------------------------------------------------
 
-    def test_an_empty_list_writes_nothing(self, database: str) -> None:
-        assert store(database) == 0
-        assert store(database, replace(forecast(), bars=())) == 0
 
-    def test_the_same_forecasts_twice_changes_no_count(self, database: str) -> None:
-        store(database, forecast())
-        assert store(database, forecast()) == 5
-        assert (len(predicted(database)), len(believed(database))) == (5, 5)
+def test_every_bar_is_written_to_both_tables(database: str) -> None:
+    assert store(database, forecast("SPY"), forecast("QQQ")) == 10
+    with get_db_session(database) as session:
+        row = session.query(KronosPrediction).filter_by(symbol="QQQ", horizon_days=2).one()
+        assert row.target_date == datetime(2026, 1, 7)
+        assert row.prediction_made_at == datetime(2026, 1, 5, 22, 5)
+        assert (row.as_of, row.model_name, row.model_revision) == (MONDAY, MODEL, "f4e6869")
+        assert (row.predicted_open, row.predicted_high) == (99.5, 101.0)
+        assert (row.predicted_low, row.predicted_close) == (99.0, 100.0)
+        assert (row.predicted_volume, row.last_close) == (1e6, 99.0)
+        assert (row.close_p10, row.close_p50, row.close_p90) == (92.0, 100.0, 108.0)
+        assert (row.prob_up, row.samples) == (0.55, 20)
+        ledger = session.query(KronosForecast).filter_by(symbol="QQQ", horizon_days=2).one()
+        assert set(ledger.close_quantiles) == {f"{level:g}" for level in QUANTILE_LEVELS}
+        assert ledger.close_quantiles["0.05"] == pytest.approx(91.0)
 
-    def test_a_newer_vintage_replaces_the_days_they_share_and_the_ledger_keeps_both(
-        self, database: str
-    ) -> None:
-        store(database, forecast(as_of=MONDAY, close=100.0))
-        store(database, forecast(as_of=TUESDAY, close=200.0))
-        assert predicted(database) == {
-            datetime(2026, 1, 6): 100.0,
-            **{datetime(2026, 1, day): 200.0 for day in (7, 8, 9, 10, 11)},
-        }
-        assert len(believed(database)) == 10
-        assert believed(database)[MONDAY, datetime(2026, 1, 7)] == 100.0
 
-    def test_an_older_vintage_fills_gaps_but_replaces_nothing(self, database: str) -> None:
-        store(database, forecast(as_of=TUESDAY, close=200.0))
-        assert store(database, forecast(as_of=MONDAY, close=100.0)) == 1
-        assert predicted(database)[datetime(2026, 1, 6)] == 100.0
-        assert predicted(database)[datetime(2026, 1, 7)] == 200.0
-        assert len(believed(database)) == 10
+def test_an_empty_list_writes_nothing(database: str) -> None:
+    assert store(database) == 0
+    assert store(database, replace(forecast(), bars=())) == 0
 
-    def test_the_same_vintage_again_replaces_the_latest_but_not_the_ledger(
-        self, database: str
-    ) -> None:
-        store(database, forecast(close=100.0))
-        store(database, forecast(close=101.0))
-        assert set(predicted(database).values()) == {101.0}
-        assert set(believed(database).values()) == {100.0}
 
-    def test_any_forecast_replaces_a_row_without_as_of(self, database: str) -> None:
-        store(database, forecast(close=100.0))
-        with get_db_session(database) as session:
-            session.query(KronosPrediction).update({"as_of": None})
-        assert store(database, forecast(close=101.0)) == 5
-        assert set(predicted(database).values()) == {101.0}
+def test_storing_the_same_forecasts_twice_changes_no_count(database: str) -> None:
+    store(database, forecast())
+    assert store(database, forecast()) == 5
+    assert (len(predicted(database)), len(believed(database))) == (5, 5)
 
-    def test_a_forecast_listed_twice_keeps_the_last(self, database: str) -> None:
-        assert store(database, forecast(close=100.0), forecast(close=101.0)) == 5
-        assert set(predicted(database).values()) == {101.0}
 
-    def test_several_vintages_in_any_order_store_the_newest(self, database: str) -> None:
-        store(database, forecast(as_of=TUESDAY, close=200.0), forecast(as_of=MONDAY, close=100.0))
-        assert predicted(database)[datetime(2026, 1, 7)] == 200.0
-        assert len(believed(database)) == 10
+def test_a_newer_vintage_replaces_the_days_they_share_and_the_ledger_keeps_both(
+    database: str,
+) -> None:
+    store(database, forecast(as_of=MONDAY, close=100.0))
+    store(database, forecast(as_of=TUESDAY, close=200.0))
+    assert predicted(database) == {
+        datetime(2026, 1, 6): 100.0,
+        **{datetime(2026, 1, day): 200.0 for day in (7, 8, 9, 10, 11)},
+    }
+    assert len(believed(database)) == 10
+    assert believed(database)[MONDAY, datetime(2026, 1, 7)] == 100.0
 
-    def test_two_models_do_not_overwrite_each_other(self, database: str) -> None:
-        assert store(database, forecast(), forecast(model="kronos-nano")) == 10
-        with get_db_session(database) as session:
-            assert session.query(KronosPrediction).count() == 10
 
-    def test_accepts_numbers_and_times_of_numpy_and_pandas(self, database: str) -> None:
-        made = with_bar(
-            replace(forecast(), last_close=np.float64(99.5), as_of=pd.Timestamp(MONDAY)),
-            close=np.float32(100.5),
-            target_date=pd.Timestamp("2026-01-06 00:00:00.000001"),
-            close_quantiles={level: np.float64(level) for level in QUANTILE_LEVELS},
-        )
-        store(database, made)
-        assert predicted(database)[TUESDAY] == 100.5
+def test_an_older_vintage_fills_gaps_but_replaces_nothing(database: str) -> None:
+    store(database, forecast(as_of=TUESDAY, close=200.0))
+    assert store(database, forecast(as_of=MONDAY, close=100.0)) == 1
+    assert predicted(database)[datetime(2026, 1, 6)] == 100.0
+    assert predicted(database)[datetime(2026, 1, 7)] == 200.0
+    assert len(believed(database)) == 10
 
-    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-    @pytest.mark.parametrize("field", ["open", "close", "volume", "prob_up"])
-    def test_refuses_an_invalid_number_and_writes_nothing(
-        self, sqlite_url: str, field: str, bad: float
-    ) -> None:
-        with pytest.raises(ValueError, match=f"QQQ 1d step 1: {field} is {bad}"):
-            store(sqlite_url, forecast("SPY"), with_bar(forecast("QQQ"), **{field: bad}))
-        assert predicted(sqlite_url) == {}
 
-    def test_refuses_an_invalid_or_missing_quantile(self, sqlite_url: str) -> None:
-        quantiles = dict(forecast().bars[0].close_quantiles)
-        with pytest.raises(ValueError, match=r"step 1: quantile 0\.35 is nan"):
-            store(sqlite_url, with_bar(forecast(), close_quantiles=quantiles | {0.35: math.nan}))
-        del quantiles[0.9]
-        with pytest.raises(ValueError, match=r"quantiles \[0\.9\] of close are missing"):
-            store(sqlite_url, with_bar(forecast(), close_quantiles=quantiles))
+def test_the_same_vintage_again_replaces_the_latest_but_not_the_ledger(database: str) -> None:
+    store(database, forecast(close=100.0))
+    store(database, forecast(close=101.0))
+    assert set(predicted(database).values()) == {101.0}
+    assert set(believed(database).values()) == {100.0}
 
-    def test_stores_more_rows_than_one_statement_takes(self, database: str) -> None:
-        forecasts = [forecast(f"T{number:04d}") for number in range(500)]
-        assert store(database, *forecasts) == 2500
-        with get_db_session(database) as session:
-            assert session.query(KronosForecast).count() == 2500
 
-    @pytest.mark.integration
-    def test_in_two_processes_at_once_leaves_each_row_once(self, database: str) -> None:
-        init_db(database)
-        processes = [
-            commands.piped("-c", STORE_MANY, database, way, env=os.environ) for way in ("1", "-1")
-        ]
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert (process.returncode, errors) == (0, "")
-        with get_db_session(database) as session:
-            assert session.query(KronosPrediction).count() == 300
-            assert session.query(KronosForecast).count() == 300
+def test_any_forecast_replaces_a_row_without_as_of(database: str) -> None:
+    store(database, forecast(close=100.0))
+    with get_db_session(database) as session:
+        session.query(KronosPrediction).update({"as_of": None})
+    assert store(database, forecast(close=101.0)) == 5
+    assert set(predicted(database).values()) == {101.0}
 
-    def test_a_thousand_rows_take_a_few_statements(self, database: str) -> None:
-        statements: list[str] = []
-        engine = init_db(database)
-        event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        store(database, *(forecast(f"T{number:04d}") for number in range(200)))
-        inserts = [statement for statement in statements if statement.startswith("INSERT")]
-        assert 2 <= len(inserts) <= 10  # into two tables
+
+def test_of_a_forecast_listed_twice_the_last_is_stored(database: str) -> None:
+    assert store(database, forecast(close=100.0), forecast(close=101.0)) == 5
+    assert set(predicted(database).values()) == {101.0}
+
+
+def test_of_several_vintages_in_any_order_the_newest_is_stored(database: str) -> None:
+    store(database, forecast(as_of=TUESDAY, close=200.0), forecast(as_of=MONDAY, close=100.0))
+    assert predicted(database)[datetime(2026, 1, 7)] == 200.0
+    assert len(believed(database)) == 10
+
+
+def test_two_models_do_not_overwrite_each_other(database: str) -> None:
+    assert store(database, forecast(), forecast(model="kronos-nano")) == 10
+    with get_db_session(database) as session:
+        assert session.query(KronosPrediction).count() == 10
+
+
+def test_numbers_and_times_of_numpy_and_pandas_are_stored(database: str) -> None:
+    made = with_bar(
+        replace(forecast(), last_close=np.float64(99.5), as_of=pd.Timestamp(MONDAY)),
+        close=np.float32(100.5),
+        target_date=pd.Timestamp("2026-01-06 00:00:00.000001"),
+        close_quantiles={level: np.float64(level) for level in QUANTILE_LEVELS},
+    )
+    store(database, made)
+    assert predicted(database)[TUESDAY] == 100.5
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("field", ["open", "close", "volume", "prob_up"])
+def test_an_invalid_number_is_refused_and_nothing_is_written(
+    sqlite_url: str, field: str, bad: float
+) -> None:
+    with pytest.raises(ValueError, match=f"QQQ 1d step 1: {field} is {bad}"):
+        store(sqlite_url, forecast("SPY"), with_bar(forecast("QQQ"), **{field: bad}))
+    assert predicted(sqlite_url) == {}
+
+
+def test_an_invalid_or_missing_quantile_is_refused(sqlite_url: str) -> None:
+    quantiles = dict(forecast().bars[0].close_quantiles)
+    with pytest.raises(ValueError, match=r"step 1: quantile 0\.35 is nan"):
+        store(sqlite_url, with_bar(forecast(), close_quantiles=quantiles | {0.35: math.nan}))
+    del quantiles[0.9]
+    with pytest.raises(ValueError, match=r"quantiles \[0\.9\] of close are missing"):
+        store(sqlite_url, with_bar(forecast(), close_quantiles=quantiles))
+
+
+def test_more_rows_than_one_statement_takes_are_stored(database: str) -> None:
+    forecasts = [forecast(f"T{number:04d}") for number in range(500)]
+    assert store(database, *forecasts) == 2500
+    with get_db_session(database) as session:
+        assert session.query(KronosForecast).count() == 2500
+
+
+@pytest.mark.integration
+def test_two_processes_that_store_the_same_forecasts_leave_each_row_once(database: str) -> None:
+    init_db(database)
+    processes = [
+        commands.piped("-c", STORE_MANY, database, way, env=os.environ) for way in ("1", "-1")
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert (process.returncode, errors) == (0, "")
+    with get_db_session(database) as session:
+        assert session.query(KronosPrediction).count() == 300
+        assert session.query(KronosForecast).count() == 300
+
+
+def test_a_thousand_rows_take_a_few_statements(database: str) -> None:
+    statements: list[str] = []
+    engine = init_db(database)
+    event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    store(database, *(forecast(f"T{number:04d}") for number in range(200)))
+    inserts = [statement for statement in statements if statement.startswith("INSERT")]
+    assert 2 <= len(inserts) <= 10  # into two tables
 
 
 STORE_MANY = """
@@ -242,89 +257,104 @@ for _ in range(5):
 """
 
 
-class TestAlreadyStored:
-    def stored(self, url: str, *symbols: str, **changes: Any) -> set[str]:
-        asked: dict[str, Any] = dict(
-            as_of=dict.fromkeys(symbols, MONDAY), model_name=MODEL, interval="1d", horizon=5
-        )
-        with get_db_session(url) as session:
-            return already_stored(session, symbols, **asked | changes)
-
-    def test_is_a_forecast_with_its_whole_horizon(self, database: str) -> None:
-        store(database, forecast("SPY"), forecast("QQQ", horizon=4))
-        assert self.stored(database, "SPY", "QQQ", "GLD") == {"SPY"}
-        assert self.stored(database, "SPY", "QQQ", "GLD", horizon=4) == {"SPY", "QQQ"}
-        assert self.stored(database, "SPY", horizon=6) == set()
-
-    def test_includes_forecasts_that_only_the_ledger_still_has(self, database: str) -> None:
-        store(database, forecast("SPY", as_of=TUESDAY))
-        store(database, forecast("SPY", as_of=MONDAY, horizon=20))  # as with --horizon 20
-        assert self.stored(database, "SPY", horizon=20) == {"SPY"}
-
-    def test_is_looked_up_with_each_symbols_own_as_of(self, database: str) -> None:
-        store(database, forecast("SPY", as_of=TUESDAY), forecast("BTC-USD", as_of=MONDAY))
-        both = {"SPY": TUESDAY, "BTC-USD": MONDAY}
-        assert self.stored(database, "SPY", "BTC-USD", as_of=both) == {"SPY", "BTC-USD"}
-        swapped = {"SPY": MONDAY, "BTC-USD": TUESDAY}
-        assert self.stored(database, "SPY", "BTC-USD", as_of=swapped) == set()
-
-    def test_excludes_other_models_and_intervals(self, database: str) -> None:
-        store(database, forecast("SPY", model="kronos-nano"))
-        assert self.stored(database, "SPY") == set()
-        assert self.stored(database, "SPY", model_name="kronos-nano", interval="1h") == set()
-
-    def test_is_empty_without_symbols_or_as_of(self, database: str) -> None:
-        store(database, forecast("SPY"))
-        assert self.stored(database) == set()
-        assert self.stored(database, "SPY", as_of={}) == set()
+# forecasts already stored ---------------------------------------------------------------------
 
 
-class TestLatestStored:
-    def latest(self, url: str, **changes: Any) -> Forecast | None:
-        asked: dict[str, Any] = dict(interval="1d", horizon=5, as_of=MONDAY)
-        with get_db_session(url) as session:
-            return latest_stored(session, "SPY", **asked | changes)
+def stored_symbols(url: str, *symbols: str, **changes: Any) -> set[str]:
+    asked: dict[str, Any] = dict(
+        as_of=dict.fromkeys(symbols, MONDAY), model_name=MODEL, interval="1d", horizon=5
+    )
+    with get_db_session(url) as session:
+        return already_stored(session, symbols, **asked | changes)
 
-    def test_is_the_forecast_as_it_was_stored(self, database: str) -> None:
-        store(database, forecast())
-        assert self.latest(database) == forecast()
 
-    def test_is_cut_to_the_requested_horizon(self, database: str) -> None:
-        store(database, forecast())
-        found = self.latest(database, horizon=2)
-        assert found is not None
-        assert [bar.step for bar in found.bars] == [1, 2]
+def test_a_forecast_is_already_stored_if_its_whole_horizon_is(database: str) -> None:
+    store(database, forecast("SPY"), forecast("QQQ", horizon=4))
+    assert stored_symbols(database, "SPY", "QQQ", "GLD") == {"SPY"}
+    assert stored_symbols(database, "SPY", "QQQ", "GLD", horizon=4) == {"SPY", "QQQ"}
+    assert stored_symbols(database, "SPY", horizon=6) == set()
 
-    def test_is_none_unless_all_bars_have_exactly_that_as_of(self, database: str) -> None:
-        store(database, forecast())
-        assert self.latest(database, horizon=6) is None
-        assert self.latest(database, as_of=TUESDAY) is None
-        assert self.latest(database, interval="1h") is None
 
-    def test_comes_from_the_ledger_after_a_newer_vintage_replaced_its_days(
-        self, database: str
-    ) -> None:
-        store(database, forecast())
-        store(database, forecast(as_of=TUESDAY))  # this replaces four of Monday's bars
-        assert self.latest(database) == forecast()
-        assert self.latest(database, as_of=TUESDAY) == forecast(as_of=TUESDAY)
+def test_forecasts_that_only_the_ledger_still_has_are_already_stored(database: str) -> None:
+    store(database, forecast("SPY", as_of=TUESDAY))
+    store(database, forecast("SPY", as_of=MONDAY, horizon=20))  # as with --horizon 20
+    assert stored_symbols(database, "SPY", horizon=20) == {"SPY"}
 
-    def test_is_the_newest_complete_forecast_of_one_model(self, database: str) -> None:
-        early, late = datetime(2026, 1, 5, 22), datetime(2026, 1, 5, 23)
-        whole = forecast(model="kronos-nano", made_at=early)
-        store(database, whole, forecast(horizon=3, made_at=late))
-        assert self.latest(database) == whole
-        store(database, forecast(made_at=late))
-        assert self.latest(database) == forecast(made_at=late)
 
-    def test_has_its_own_three_quantiles_after_a_repetition(self, database: str) -> None:
-        store(database, forecast(close=100.0))
-        store(database, forecast(close=300.0, made_at=datetime(2026, 1, 6, 3)))
-        found = self.latest(database)
-        assert found is not None
-        assert found.made_at == datetime(2026, 1, 6, 3)
-        assert found.bars[0].close_quantiles == {0.1: 292.0, 0.5: 300.0, 0.9: 308.0}
-        assert list(found.to_frame("stored")["close_p10"]) == [292.0] * 5
+def test_the_as_of_may_differ_between_symbols(database: str) -> None:
+    store(database, forecast("SPY", as_of=TUESDAY), forecast("BTC-USD", as_of=MONDAY))
+    both = {"SPY": TUESDAY, "BTC-USD": MONDAY}
+    assert stored_symbols(database, "SPY", "BTC-USD", as_of=both) == {"SPY", "BTC-USD"}
+    swapped = {"SPY": MONDAY, "BTC-USD": TUESDAY}
+    assert stored_symbols(database, "SPY", "BTC-USD", as_of=swapped) == set()
+
+
+def test_forecasts_of_other_models_and_intervals_do_not_count_as_stored(database: str) -> None:
+    store(database, forecast("SPY", model="kronos-nano"))
+    assert stored_symbols(database, "SPY") == set()
+    assert stored_symbols(database, "SPY", model_name="kronos-nano", interval="1h") == set()
+
+
+def test_without_symbols_or_as_of_nothing_is_already_stored(database: str) -> None:
+    store(database, forecast("SPY"))
+    assert stored_symbols(database) == set()
+    assert stored_symbols(database, "SPY", as_of={}) == set()
+
+
+# the latest stored forecast -------------------------------------------------------------------
+
+
+def latest(url: str, **changes: Any) -> Forecast | None:
+    asked: dict[str, Any] = dict(interval="1d", horizon=5, as_of=MONDAY)
+    with get_db_session(url) as session:
+        return latest_stored(session, "SPY", **asked | changes)
+
+
+def test_the_latest_forecast_is_returned_as_it_was_stored(database: str) -> None:
+    store(database, forecast())
+    assert latest(database) == forecast()
+
+
+def test_the_latest_forecast_is_cut_to_the_requested_horizon(database: str) -> None:
+    store(database, forecast())
+    found = latest(database, horizon=2)
+    assert found is not None
+    assert [bar.step for bar in found.bars] == [1, 2]
+
+
+def test_there_is_no_latest_forecast_unless_all_bars_have_exactly_that_as_of(database: str) -> None:
+    store(database, forecast())
+    assert latest(database, horizon=6) is None
+    assert latest(database, as_of=TUESDAY) is None
+    assert latest(database, interval="1h") is None
+
+
+def test_a_forecast_whose_days_a_newer_vintage_replaced_comes_from_the_ledger(
+    database: str,
+) -> None:
+    store(database, forecast())
+    store(database, forecast(as_of=TUESDAY))  # this replaces four of Monday's bars
+    assert latest(database) == forecast()
+    assert latest(database, as_of=TUESDAY) == forecast(as_of=TUESDAY)
+
+
+def test_the_latest_forecast_is_the_newest_complete_one_of_one_model(database: str) -> None:
+    early, late = datetime(2026, 1, 5, 22), datetime(2026, 1, 5, 23)
+    whole = forecast(model="kronos-nano", made_at=early)
+    store(database, whole, forecast(horizon=3, made_at=late))
+    assert latest(database) == whole
+    store(database, forecast(made_at=late))
+    assert latest(database) == forecast(made_at=late)
+
+
+def test_a_forecast_stored_again_returns_its_own_three_quantiles(database: str) -> None:
+    store(database, forecast(close=100.0))
+    store(database, forecast(close=300.0, made_at=datetime(2026, 1, 6, 3)))
+    found = latest(database)
+    assert found is not None
+    assert found.made_at == datetime(2026, 1, 6, 3)
+    assert found.bars[0].close_quantiles == {0.1: 292.0, 0.5: 300.0, 0.9: 308.0}
+    assert list(found.to_frame("stored")["close_p10"]) == [292.0] * 5
 
 
 def asked(made: Forecast, probability: float, **changes: Any) -> Forecast:
@@ -369,54 +399,55 @@ def test_active_symbols_are_the_tickers_of_all_portfolios(database: str) -> None
         assert active_symbols(session) == ["AAPL", "EURUSD=X", "SPY"]
 
 
-class TestVintages:
-    """A corrected newest bar changes the candles and creates a new vintage."""
+# vintages: a corrected newest bar changes the candles and creates a new one -------------------
 
-    unfinished = replace(
-        forecast(close=90.0, made_at=MONDAY + timedelta(hours=15)), bars_hash="aaaa"
-    )
-    complete = replace(forecast(close=100.0), bars_hash="bbbb")
-    corrected = replace(forecast(close=101.0, made_at=TUESDAY), bars_hash="cccc")
 
-    def test_replace_the_prediction_and_are_separate_in_the_ledger(self, database: str) -> None:
-        store(database, self.unfinished)
-        store(database, self.complete)
-        store(database, replace(self.complete, made_at=TUESDAY, bars=forecast(close=70.0).bars))
-        assert predicted(database)[TUESDAY] == 70.0
+UNFINISHED = replace(forecast(close=90.0, made_at=MONDAY + timedelta(hours=15)), bars_hash="aaaa")
+COMPLETE = replace(forecast(close=100.0), bars_hash="bbbb")
+CORRECTED = replace(forecast(close=101.0, made_at=TUESDAY), bars_hash="cccc")
+
+
+def test_a_later_vintage_replaces_the_prediction_and_the_ledger_keeps_both(database: str) -> None:
+    store(database, UNFINISHED)
+    store(database, COMPLETE)
+    store(database, replace(COMPLETE, made_at=TUESDAY, bars=forecast(close=70.0).bars))
+    assert predicted(database)[TUESDAY] == 70.0
+    with get_db_session(database) as session:
+        rows = session.query(KronosForecast).filter_by(horizon_days=1).all()
+        assert {row.bars_hash: row.predicted_close for row in rows} == {
+            "aaaa": 90.0,
+            "bbbb": 100.0,
+        }
+
+
+def test_a_vintage_counts_as_stored_only_for_its_own_candles(database: str) -> None:
+    store(database, COMPLETE)
+
+    def there(made_from: str) -> set[str]:
         with get_db_session(database) as session:
-            rows = session.query(KronosForecast).filter_by(horizon_days=1).all()
-            assert {row.bars_hash: row.predicted_close for row in rows} == {
-                "aaaa": 90.0,
-                "bbbb": 100.0,
-            }
+            return already_stored(
+                session,
+                ["SPY"],
+                as_of={"SPY": MONDAY},
+                model_name=MODEL,
+                interval="1d",
+                horizon=5,
+                bars={"SPY": made_from},
+            )
 
-    def test_count_as_already_there_only_for_their_own_candles(self, database: str) -> None:
-        store(database, self.complete)
+    assert there("bbbb") == {"SPY"}
+    assert there("cccc") == set()
 
-        def there(made_from: str) -> set[str]:
-            with get_db_session(database) as session:
-                return already_stored(
-                    session,
-                    ["SPY"],
-                    as_of={"SPY": MONDAY},
-                    model_name=MODEL,
-                    interval="1d",
-                    horizon=5,
-                    bars={"SPY": made_from},
-                )
 
-        assert there("bbbb") == {"SPY"}
-        assert there("cccc") == set()
-
-    def test_the_first_from_complete_bars_is_scored(self, database: str) -> None:
-        store(database, self.unfinished)
-        store(database, self.complete)
-        store(database, self.corrected)
-        with get_db_session(database) as session:
-            [part] = ledger_parts(session)
-        rows = read_part(partial(get_db_session, database), part)
-        assert rows is not None
-        assert rows.mean.tolist() == pytest.approx([100 / 99] * 5)
+def test_the_first_vintage_from_complete_bars_is_scored(database: str) -> None:
+    store(database, UNFINISHED)
+    store(database, COMPLETE)
+    store(database, CORRECTED)
+    with get_db_session(database) as session:
+        [part] = ledger_parts(session)
+    rows = read_part(partial(get_db_session, database), part)
+    assert rows is not None
+    assert rows.mean.tolist() == pytest.approx([100 / 99] * 5)
 
 
 def test_the_hash_of_bars_detects_added_and_corrected_bars_but_no_rounding() -> None:
@@ -470,118 +501,122 @@ def test_a_damaged_row_is_reported_in_one_line_and_never_served(
     assert all("\n" not in line for line in lines)
 
 
-class TestChallengers:
-    """A challenger's forecasts are stored and scored, but returned only on request."""
+# challengers: their forecasts are stored and scored, but returned only on request -------------
 
-    @pytest.fixture
-    def both(self, database: str) -> str:
-        """The champion's forecasts of Monday and Tuesday, and later ones of a challenger."""
-        store(database, forecast(), forecast(as_of=TUESDAY))
-        rivals = [
-            forecast(as_of=as_of, model="rival", close=500.0, made_at=TUESDAY + timedelta(days=2))
-            for as_of in (MONDAY, TUESDAY)
-        ]
-        with get_db_session(database) as session:
-            assert store_forecasts(session, rivals, challenger=True) == 0
-        return database
 
-    def test_are_stored_only_in_the_ledger(self, both: str) -> None:
-        assert 500.0 not in predicted(both).values()
-        with get_db_session(both) as session:
-            rows = session.query(KronosForecast).all()
-            assert {(row.model_name, row.challenger) for row in rows} == {
-                (MODEL, False), ("rival", True),
-            }  # fmt: skip
+@pytest.fixture
+def both(database: str) -> str:
+    """The champion's forecasts of Monday and Tuesday, and later ones of a challenger."""
+    store(database, forecast(), forecast(as_of=TUESDAY))
+    rivals = [
+        forecast(as_of=as_of, model="rival", close=500.0, made_at=TUESDAY + timedelta(days=2))
+        for as_of in (MONDAY, TUESDAY)
+    ]
+    with get_db_session(database) as session:
+        assert store_forecasts(session, rivals, challenger=True) == 0
+    return database
 
-    @pytest.mark.parametrize(
-        "model_of",
-        [
-            lambda session: latest_stored(
-                session, "SPY", interval="1d", horizon=5, as_of=TUESDAY
-            ).model_name,
-            lambda session: latest_stored(
-                session, "SPY", interval="1d", horizon=5, as_of=MONDAY,
-                made_until=TUESDAY + timedelta(days=3),
-            ).model_name,
-            lambda session: newest_until(session, "SPY", TUESDAY).model_name,
-            lambda session: newest_ahead(session, "SPY", 3, TUESDAY).model_name,
-            lambda session: newest_model(session, ["SPY"], interval="1d"),
-            lambda session: newest_model_as_of(
-                session, ["SPY"], interval="1d", bar=TUESDAY, made_until=TUESDAY + timedelta(days=3)
-            ),
-            lambda session: {
-                row.model_name for row in forecast_rows(session, "SPY", interval="1d", step=1)
-            }.pop(),
-            lambda session: next(
-                newest.model for newest in newest_forecasts(session) if not newest.challenger
-            ),
-        ],
-        ids=range(8),
-    )  # fmt: skip
-    def test_are_not_returned_without_a_model_name(
-        self, both: str, model_of: Callable[[Any], str]
-    ) -> None:
-        with get_db_session(both) as session:
-            assert model_of(session) == MODEL
 
-    def test_are_returned_by_name(self, both: str) -> None:
-        with get_db_session(both) as session:
-            found = latest_stored(
-                session, "SPY", interval="1d", horizon=5, as_of=MONDAY, model_name="rival"
-            )
-            rows = forecast_rows(session, "SPY", interval="1d", step=1, model_name="rival")
-            [other] = [newest for newest in newest_forecasts(session) if newest.challenger]
-        assert found is not None
-        assert found.bars[0].close == 500.0
-        assert len(rows) == 2
-        assert (other.model, other.as_of) == ("rival", TUESDAY)
-
-    def test_have_their_newest_forecast_found_for_each_ticker_and_model(
-        self, database: str
-    ) -> None:
-        """As reading every row of both tables would find it."""
-        symbols, models = ("A", "B", "BTC-USD", "a"), ("m", "n", "o")
-        stored = [
-            forecast(symbol, as_of=MONDAY + timedelta(days=day), model=model, horizon=2)
-            for number, (symbol, model) in enumerate(product(symbols, models))
-            for day in range(number % 4)
-        ]
-        store(database, *stored)
-        expected = {
-            (item.model_name, "1d", item.symbol): max(
-                other.as_of for other in stored
-                if (other.symbol, other.model_name) == (item.symbol, item.model_name)
-            )
-            for item in stored
+def test_forecasts_of_challengers_are_stored_only_in_the_ledger(both: str) -> None:
+    assert 500.0 not in predicted(both).values()
+    with get_db_session(both) as session:
+        rows = session.query(KronosForecast).all()
+        assert {(row.model_name, row.challenger) for row in rows} == {
+            (MODEL, False), ("rival", True),
         }  # fmt: skip
-        with get_db_session(database) as session:
-            found = newest_forecasts(session)
-            # as rows of an older layout
-            session.query(KronosForecast).filter_by(symbol="A").delete()
-            again = newest_forecasts(session)
-            session.rollback()
-        assert {(item.model, item.interval, item.symbol): item.as_of for item in found} == expected
-        assert again == found == sorted(found, key=lambda item: (item.model, item.symbol))
 
-    def test_are_never_the_newest_if_damaged(self, database: str) -> None:
-        for day in (MONDAY, TUESDAY):
-            store(database, *(forecast(symbol, as_of=day, horizon=2) for symbol in "ABC"))
-        damage = update(KronosForecast).values(horizon_days=-1)
-        of_c = KronosForecast.symbol == "C"
-        newest_of_a = and_(KronosForecast.symbol == "A", KronosForecast.as_of == TUESDAY)
-        with get_db_session(database) as session:
-            session.execute(damage.where(or_(of_c, newest_of_a)))
-            session.execute(delete(KronosPrediction))
-            found = newest_forecasts(session)
-        assert {item.symbol: item.as_of for item in found} == {"A": MONDAY, "B": TUESDAY}
 
-    def test_forecast_again_for_the_bots_after_becoming_the_champion(self, both: str) -> None:
-        asked: dict[str, Any] = dict(
-            as_of={"SPY": TUESDAY}, model_name="rival", interval="1d", horizon=5
+@pytest.mark.parametrize(
+    "model_of",
+    [
+        lambda session: latest_stored(
+            session, "SPY", interval="1d", horizon=5, as_of=TUESDAY
+        ).model_name,
+        lambda session: latest_stored(
+            session, "SPY", interval="1d", horizon=5, as_of=MONDAY,
+            made_until=TUESDAY + timedelta(days=3),
+        ).model_name,
+        lambda session: newest_until(session, "SPY", TUESDAY).model_name,
+        lambda session: newest_ahead(session, "SPY", 3, TUESDAY).model_name,
+        lambda session: newest_model(session, ["SPY"], interval="1d"),
+        lambda session: newest_model_as_of(
+            session, ["SPY"], interval="1d", bar=TUESDAY, made_until=TUESDAY + timedelta(days=3)
+        ),
+        lambda session: {
+            row.model_name for row in forecast_rows(session, "SPY", interval="1d", step=1)
+        }.pop(),
+        lambda session: next(
+            newest.model for newest in newest_forecasts(session) if not newest.challenger
+        ),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_forecasts_of_challengers_are_not_returned_without_a_model_name(
+    both: str, model_of: Callable[[Any], str]
+) -> None:
+    with get_db_session(both) as session:
+        assert model_of(session) == MODEL
+
+
+def test_forecasts_of_challengers_are_returned_by_name(both: str) -> None:
+    with get_db_session(both) as session:
+        found = latest_stored(
+            session, "SPY", interval="1d", horizon=5, as_of=MONDAY, model_name="rival"
         )
-        with get_db_session(both) as session:
-            assert already_stored(session, ["SPY"], **asked, challenger=True) == {"SPY"}
-            assert already_stored(session, ["SPY"], **asked) == set()
-            store_forecasts(session, [forecast(as_of=TUESDAY, model="rival", close=501.0)])
-            assert already_stored(session, ["SPY"], **asked) == {"SPY"}
-        assert 501.0 in predicted(both).values()
+        rows = forecast_rows(session, "SPY", interval="1d", step=1, model_name="rival")
+        [other] = [newest for newest in newest_forecasts(session) if newest.challenger]
+    assert found is not None
+    assert found.bars[0].close == 500.0
+    assert len(rows) == 2
+    assert (other.model, other.as_of) == ("rival", TUESDAY)
+
+
+def test_the_newest_forecast_of_each_ticker_and_model_is_found(database: str) -> None:
+    """As reading every row of both tables would find it."""
+    symbols, models = ("A", "B", "BTC-USD", "a"), ("m", "n", "o")
+    stored = [
+        forecast(symbol, as_of=MONDAY + timedelta(days=day), model=model, horizon=2)
+        for number, (symbol, model) in enumerate(product(symbols, models))
+        for day in range(number % 4)
+    ]
+    store(database, *stored)
+    expected = {
+        (item.model_name, "1d", item.symbol): max(
+            other.as_of for other in stored
+            if (other.symbol, other.model_name) == (item.symbol, item.model_name)
+        )
+        for item in stored
+    }  # fmt: skip
+    with get_db_session(database) as session:
+        found = newest_forecasts(session)
+        # as rows of an older layout
+        session.query(KronosForecast).filter_by(symbol="A").delete()
+        again = newest_forecasts(session)
+        session.rollback()
+    assert {(item.model, item.interval, item.symbol): item.as_of for item in found} == expected
+    assert again == found == sorted(found, key=lambda item: (item.model, item.symbol))
+
+
+def test_a_damaged_forecast_is_never_the_newest(database: str) -> None:
+    for day in (MONDAY, TUESDAY):
+        store(database, *(forecast(symbol, as_of=day, horizon=2) for symbol in "ABC"))
+    damage = update(KronosForecast).values(horizon_days=-1)
+    of_c = KronosForecast.symbol == "C"
+    newest_of_a = and_(KronosForecast.symbol == "A", KronosForecast.as_of == TUESDAY)
+    with get_db_session(database) as session:
+        session.execute(damage.where(or_(of_c, newest_of_a)))
+        session.execute(delete(KronosPrediction))
+        found = newest_forecasts(session)
+    assert {item.symbol: item.as_of for item in found} == {"A": MONDAY, "B": TUESDAY}
+
+
+def test_a_challenger_that_becomes_the_champion_forecasts_again_for_the_bots(both: str) -> None:
+    asked: dict[str, Any] = dict(
+        as_of={"SPY": TUESDAY}, model_name="rival", interval="1d", horizon=5
+    )
+    with get_db_session(both) as session:
+        assert already_stored(session, ["SPY"], **asked, challenger=True) == {"SPY"}
+        assert already_stored(session, ["SPY"], **asked) == set()
+        store_forecasts(session, [forecast(as_of=TUESDAY, model="rival", close=501.0)])
+        assert already_stored(session, ["SPY"], **asked) == {"SPY"}
+    assert 501.0 in predicted(both).values()
