@@ -89,7 +89,7 @@ def test_one_ticker_of_a_file_of_several_can_be_chosen(page: Page, form: str) ->
         assert "no candles" in page.evaluate(READ, [content, "NEW"])["error"]
 
 
-def test_the_page_and_the_job_know_the_same_headings(page: Page) -> None:
+def test_the_page_and_the_job_accept_the_same_column_names(page: Page) -> None:
     known = page.evaluate("({ NAMES, INDEX, OTHER: OTHER.sort(), BEFORE: BEFORE.sort() })")
     assert known == {
         "NAMES": {name: list(names) for name, names in column_names.NAMES.items()},

@@ -115,7 +115,7 @@ def test_days_run_from_left_to_right_even_if_candles_are_missing(
     opened.close()
 
 
-def test_nothing_is_wider_than_the_screen(opened: Page) -> None:
+def test_no_part_of_the_page_is_wider_than_the_screen(opened: Page) -> None:
     width = opened.viewport_size["width"] if opened.viewport_size else 0
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     expect(opened.locator("[data-chart=reliability] .main-svg").first).to_be_visible()
@@ -127,7 +127,7 @@ def test_nothing_is_wider_than_the_screen(opened: Page) -> None:
     assert small == 0
 
 
-def test_it_can_be_used_by_keyboard_alone(browser: Browser, file: Path) -> None:
+def test_the_report_can_be_used_by_keyboard_alone(browser: Browser, file: Path) -> None:
     with opening(browser, file, DESK) as page:
         page.keyboard.press("Tab")
         expect(page.locator(".skip")).to_be_focused()
@@ -175,7 +175,7 @@ BROKEN_WORDS = """() => {
 }"""
 
 
-def test_in_print_no_chart_or_column_is_cut_at_any_margin(browser: Browser, short: Path) -> None:
+def test_no_chart_or_column_is_cut_in_print_at_any_margin(browser: Browser, short: Path) -> None:
     page = browser.new_page(viewport=DESK)
     page.set_default_timeout(60_000)
     page.goto(short.as_uri())

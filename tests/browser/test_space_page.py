@@ -545,7 +545,7 @@ def test_a_number_out_of_bounds_is_shown_next_to_its_field(page: Page) -> None:
     table(page)
 
 
-def test_a_full_queue_a_dead_and_a_broken_server_are_distinguished(page: Page) -> None:
+def test_the_page_distinguishes_a_full_queue_a_dead_server_and_a_broken_one(page: Page) -> None:
     def full(route: Route) -> None:
         body = {"error": {"code": "queue_full", "message": "512 series are waiting"}}
         route.fulfill(status=429, headers={"Retry-After": "7"}, body=json.dumps(body))
@@ -572,7 +572,7 @@ def test_a_full_queue_a_dead_and_a_broken_server_are_distinguished(page: Page) -
     expect(alert).to_be_empty()
 
 
-def test_while_waiting_it_says_so_and_can_be_cancelled(page: Page) -> None:
+def test_the_page_shows_that_it_is_waiting_and_can_cancel(page: Page) -> None:
     held: list[Route] = []
     page.route("**/predict", lambda route: held.append(route))
     ask(page)
@@ -634,7 +634,7 @@ def test_copying_works_without_a_clipboard(page: Page) -> None:
     assert page.evaluate("navigator.clipboard.readText()").startswith("Date\tOpen\t")
 
 
-def test_a_phone_of_320_pixels_scrolls_in_one_direction_only(
+def test_the_page_scrolls_in_one_direction_only_on_a_phone_of_320_pixels(
     browser: Browser, space_url: str
 ) -> None:
     phone = browser.new_context(
@@ -658,7 +658,7 @@ def test_a_phone_of_320_pixels_scrolls_in_one_direction_only(
     phone.close()
 
 
-def test_in_print_the_forecast_has_all_columns(browser: Browser, space_url: str) -> None:
+def test_a_printed_forecast_has_all_columns(browser: Browser, space_url: str) -> None:
     # A4 without margins; a page script would be forbidden to wait for the condition
     paper = browser.new_context(viewport={"width": 718, "height": 1000}, bypass_csp=True)
     page = opened(paper, space_url)

@@ -19,7 +19,7 @@ DOCKERFILE = ROOT / "tradingbot" / "Dockerfile"
 SPACE = ROOT / "kronos_space" / "Dockerfile"
 
 
-def test_hadolint_accepts_it() -> None:
+def test_hadolint_accepts_the_dockerfile() -> None:
     hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
     done = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
@@ -32,7 +32,7 @@ def test_the_build_context_contains_only_what_is_copied() -> None:
     assert all((ROOT / name).exists() for name in let_in)
 
 
-def test_it_runs_as_a_non_root_user_and_starts_the_job() -> None:
+def test_the_image_runs_as_a_non_root_user_and_starts_the_job() -> None:
     lines = DOCKERFILE.read_text().splitlines()
     assert [line for line in lines if line.startswith("USER")] == ["USER 1000"]
     assert lines[-1] == 'CMD ["python", "-m", "tradingbot.kronosbot"]'

@@ -55,7 +55,7 @@ def cronjob(name: str, *arguments: str, ci: str = "default") -> Object:
 
 
 @pytest.mark.parametrize("ci", CI)
-def test_helm_lints_it_strictly(ci: str) -> None:
+def test_the_chart_passes_helms_strict_lint(ci: str) -> None:
     output = helm("lint", "--strict", CHART, "--values", CHART / "ci" / f"{ci}-values.yaml")
     assert "1 chart(s) linted, 0 chart(s) failed" in output
 
@@ -68,7 +68,7 @@ def test_every_manifest_is_valid_for_kubernetes(ci: str) -> None:
         kubernetes_validate.validate(manifest, "1.37", strict=True)
 
 
-def test_an_unknown_field_would_be_found() -> None:
+def test_the_validation_finds_an_unknown_field() -> None:
     manifest = yaml.safe_load(yaml.safe_dump(cronjob("tradingbot-kronos")))
     manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["comand"] = []
     with pytest.raises(kubernetes_validate.ValidationError, match="comand"):
@@ -339,7 +339,7 @@ def test_a_plain_text_secret_is_refused_and_a_reference_accepted(name: str) -> N
     helm("template", "tradingbots", CHART, "--set-json", f"env={json.dumps(refer)}")
 
 
-def test_a_plain_text_secret_is_refused_in_every_place_used_or_not() -> None:
+def test_a_plain_text_secret_is_refused_in_used_and_unused_places() -> None:
     for name in ("KRONOS_API_KEY", "HF_TOKEN"):
         message = [refusal("--set-json", values) for values in in_env(name, "s3cret")]
         for place, line in zip(("env", "space.env", "bots: a: env"), message, strict=True):
@@ -589,7 +589,7 @@ def test_the_space_scales_under_load_and_survives_a_drained_node() -> None:
     assert budget["maxUnavailable"] == 1
 
 
-def test_only_bots_and_configured_peers_reach_the_space_which_reaches_no_one() -> None:
+def test_only_bots_and_configured_peers_reach_the_space_and_it_reaches_no_one() -> None:
     objects = rendered(ci="space")
     policy = find(objects, "NetworkPolicy", "tradingbots-space")["spec"]
     labels = find(objects, "Deployment", "tradingbots-space")["spec"]["template"]["metadata"]

@@ -151,7 +151,7 @@ def of_a_cluster(command: str) -> bool:
         if not elsewhere(command) and not of_a_cluster(command)
     }),
 )  # fmt: skip
-def test_a_command_runs(command: str, project: Path, space_url: str) -> None:
+def test_an_example_command_runs(command: str, project: Path, space_url: str) -> None:
     tools = set(re.findall(r"(?:^|\| )(curl|jq|sqlite3)\b", command))
     if missing := [tool for tool in tools if not shutil.which(tool)]:
         pytest.skip(f"no {' and '.join(missing)} on this machine")

@@ -23,7 +23,7 @@ OF_THE_HUBS_CLIENT = {"HF_ENDPOINT", "HF_HOME"}
 # settings ---------------------------------------------------------------------------------
 
 
-def test_the_settings_page_lists_each_setting_of_the_code_once_a_table() -> None:
+def test_each_table_of_the_settings_page_lists_a_setting_of_the_code_once() -> None:
     chapters = settings_page().split("\n## ")[1:]
     named = {chapter.splitlines()[0]: re.findall(rf"^\| `({VARIABLE})`", chapter, re.MULTILINE)
              for chapter in chapters}  # fmt: skip

@@ -114,7 +114,9 @@ def test_the_tag_of_a_release_is_valid_and_gives_its_notes(
         ("0.2.0; rm -rf x", "expected three numbers"),
     ],
 )
-def test_a_version_that_cannot_follow_is_refused(project: Path, version: str, says: str) -> None:
+def test_a_version_that_is_invalid_or_not_newer_is_refused(
+    project: Path, version: str, says: str
+) -> None:
     assert says in refusal(project, "prepare", version)
     assert git(project, "tag") == ""
 

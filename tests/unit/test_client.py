@@ -64,7 +64,7 @@ def quick_retries() -> Iterator[None]:
 # a working Space --------------------------------------------------------------------------
 
 
-def test_a_forecast_has_one_row_a_session_and_states_its_origin(
+def test_a_forecast_has_one_row_per_session_and_states_its_origin(
     client: KronosClient,
 ) -> None:
     frame = client.predict("AAPL", horizon=5)
@@ -443,7 +443,7 @@ def test_looking_for_a_stored_forecast_creates_no_tables(
         (lambda: None, SpaceUnavailable, "out of reach"),
     ],
 )  # fmt: skip
-def test_each_kind_of_failure_has_its_own_error_with_a_way_out(
+def test_each_kind_of_failure_has_its_own_error_with_what_to_do(
     answer: Any, kind: type[KronosError], says: str, sample: DataService
 ) -> None:
     timeout = 3 if "queue" in says else 20  # the client waits this long for a full queue

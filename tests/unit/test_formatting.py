@@ -27,7 +27,9 @@ from tradingbot.formatting import cause_text, innermost, quoted
         ("See the log. Details: http://x/y", None),
     ],
 )
-def test_a_library_s_advice_to_read_its_manual_is_left_out(said: str, shown: str | None) -> None:
+def test_the_advice_of_a_library_to_read_its_manual_is_left_out(
+    said: str, shown: str | None
+) -> None:
     assert quoted(said) == (shown or said)
 
 

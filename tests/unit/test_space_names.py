@@ -74,7 +74,7 @@ def test_a_name_that_is_too_long_for_a_host_name_needs_the_address_too() -> None
 
 
 @given(repos)
-def test_a_space_s_own_address_never_contradicts_its_name(repo: str) -> None:
+def test_the_address_of_a_space_never_contradicts_its_name(repo: str) -> None:
     settings = given_env(HF_SPACE_REPO=repo)
     assert settings.space_url is not None
     assert given_env(HF_SPACE_REPO=repo, KRONOS_SPACE_URL=settings.space_url) == settings

@@ -186,7 +186,7 @@ def test_unusual_values_survive_export_and_reading(tmp_path: Path, form: Format)
     assert float(found[1]["c"]) == 1e300
 
 
-def test_a_file_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a file"):
         write_rows([{"a": 1}], tmp_path, Format.CSV)
 

@@ -98,7 +98,7 @@ def test_the_version_is_reported(tmp_path: Path) -> None:
     assert kronosbot("--version", folder=tmp_path).stdout == f"kronosbot {__version__}\n"
 
 
-def test_without_a_command_it_runs_the_job_as_a_cronjob_does(tmp_path: Path) -> None:
+def test_kronosbot_without_a_command_runs_the_job_as_a_cronjob_does(tmp_path: Path) -> None:
     done = kronosbot(folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (

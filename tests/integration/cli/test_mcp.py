@@ -53,7 +53,7 @@ async def look_and_call(client: Client) -> None:
     assert page.mime_type == "text/html;profile=mcp-app"
 
 
-def test_an_assistant_can_start_it_and_call_its_tools(
+def test_an_assistant_can_start_the_server_and_call_its_tools(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     command = StdioServerParameters(
@@ -70,7 +70,7 @@ def test_an_assistant_can_start_it_and_call_its_tools(
     asyncio.run(ask())
 
 
-def test_over_http_it_serves_both_generations_of_clients(
+def test_the_server_serves_both_generations_of_clients_over_http(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     async def ask(url: str) -> None:
@@ -82,7 +82,7 @@ def test_over_http_it_serves_both_generations_of_clients(
         asyncio.run(ask(url))
 
 
-def test_over_http_it_refuses_browser_pages_and_survives_malformed_requests(
+def test_the_server_refuses_browser_pages_and_survives_malformed_requests(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     ask = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
@@ -102,7 +102,7 @@ def test_over_http_it_refuses_browser_pages_and_survives_malformed_requests(
         assert server.wait(60) == 130
 
 
-def test_broken_messages_do_not_end_it_and_only_protocol_messages_reach_stdout(
+def test_broken_messages_do_not_end_the_server_and_stdout_has_only_protocol_messages(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     server = piped("tradingbot.kronosbot", "mcp", cwd=tmp_path, env={**os.environ, **environ})
@@ -123,7 +123,7 @@ def test_broken_messages_do_not_end_it_and_only_protocol_messages_reach_stdout(
     assert (out, server.returncode) == ("", 0)
 
 
-def test_ctrl_c_ends_it_immediately_even_during_a_call_to_the_space(
+def test_ctrl_c_ends_the_server_immediately_even_during_a_call_to_the_space(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections but never answers
@@ -140,7 +140,7 @@ def test_ctrl_c_ends_it_immediately_even_during_a_call_to_the_space(
     assert (out, err) == ("", "Stopped by Ctrl-C\n")
 
 
-def test_started_in_a_terminal_it_says_what_it_waits_for(tmp_path: Path) -> None:
+def test_a_server_started_in_a_terminal_says_what_it_waits_for(tmp_path: Path) -> None:
     keyboard, terminal = os.openpty()
     reading, writing = os.pipe()
     streams = {"stdin": terminal, "stdout": terminal, "stderr": writing}
@@ -200,7 +200,7 @@ def test_unusable_standard_streams_are_reported_in_one_line(
     )
 
 
-def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path) -> None:
+def test_without_the_extra_an_error_says_what_to_install(tmp_path: Path) -> None:
     program = f"import sys; sys.modules['mcp.server.apps'] = None; {MAIN}"
     done = run("-c", program, cwd=tmp_path, env=os.environ, family="bots")
     assert (done.returncode, done.stdout) == (2, "")
@@ -208,7 +208,7 @@ def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path) -> None:
     assert line == "Error: the package mcp, 2.3 or newer, is missing: pip install 'mcp>=2.3,<3'"
 
 
-def test_without_a_database_it_says_so_and_continues(tmp_path: Path) -> None:
+def test_without_a_database_the_server_says_so_and_continues(tmp_path: Path) -> None:
     done = kronosbot("mcp", folder=tmp_path)  # its standard input is empty
     assert (done.returncode, done.stdout) == (0, "")
     [line] = done.stderr.splitlines()

@@ -69,7 +69,7 @@ def test_a_holding_can_be_closed_and_set_manually(traded: str, tmp_path: Path) -
     assert "has no bot other; it has my-bot" in unknown.stderr
 
 
-def test_without_a_database_it_says_so_and_creates_none(tmp_path: Path) -> None:
+def test_without_a_database_portfolio_says_so_and_creates_none(tmp_path: Path) -> None:
     done = kronosbot("portfolio", folder=tmp_path)
     assert done.returncode == 1
     assert "there is no sqlite:///kronos.db yet" in done.stderr

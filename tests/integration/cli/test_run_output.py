@@ -52,7 +52,7 @@ def document(text: str) -> dict[str, Any]:
 # lines while it runs ----------------------------------------------------------------------
 
 
-def test_in_a_pod_both_streams_are_json_lines_with_steps_and_outcome(
+def test_both_streams_are_json_lines_with_steps_and_outcome_in_a_pod(
     tmp_path: Path, space_url: str
 ) -> None:
     done = kronosbot(
@@ -92,7 +92,7 @@ def runs(url: str) -> list[RunLog]:
         return list(session.scalars(select(RunLog).order_by(RunLog.id)))
 
 
-def test_in_a_pod_s_terminal_a_person_reads_text(tmp_path: Path) -> None:
+def test_a_terminal_in_a_pod_gets_text_instead_of_json(tmp_path: Path) -> None:
     terminal, end = pty.openpty()
     try:
         command = commands.start(
@@ -106,7 +106,7 @@ def test_in_a_pod_s_terminal_a_person_reads_text(tmp_path: Path) -> None:
         os.close(terminal)
 
 
-def test_the_hubs_stages_are_logged_and_no_secret_is(tmp_path: Path, postgres_url: str) -> None:
+def test_stages_of_the_hub_are_logged_but_no_secrets(tmp_path: Path, postgres_url: str) -> None:
     nano = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1", "KRONOS_API_KEY": PASSWORD}
     with Hub(launch=launch, environ={**os.environ, **nano}) as hub:
         hub.faults["restart"] += [500]
@@ -232,7 +232,7 @@ def test_a_run_that_leaves_the_work_to_another_says_so_in_every_format(
         (["--log-format", "xml"], "--log-format='xml': expected auto, text or json"),
     ],
 )
-def test_a_wrong_option_is_one_line_and_an_error_in_the_report(
+def test_a_wrong_option_is_reported_in_one_line_and_in_the_report(
     tmp_path: Path, option: list[str], says: str
 ) -> None:
     done = kronosbot(*option, "--json", "--dry-run", folder=tmp_path)

@@ -43,7 +43,7 @@ def test_forecasts_of_one_run_on_the_sample_are_scored_but_too_few(
     assert wrong.stderr.startswith("Error: --source='yahooo'") or "yahooo" in wrong.stderr
 
 
-def test_without_forecasts_there_is_one_line_with_the_way_out(tmp_path: Path) -> None:
+def test_without_forecasts_score_says_in_one_line_what_to_do(tmp_path: Path) -> None:
     done = kronosbot("score", folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()

@@ -14,7 +14,7 @@ from tradingbot.persistence.models import RunLog
 from tradingbot.runtime.clock import utcnow
 
 
-def test_status_is_well_after_a_run_and_not_when_a_day_is_missing(
+def test_status_succeeds_after_a_run_and_fails_if_a_day_is_missing(
     tmp_path: Path, space_url: str, database: str
 ) -> None:
     settings = {"DATABASE_URL": database, "KRONOS_SPACE_URL": space_url}
@@ -121,7 +121,7 @@ FROM generate_series(1, 100) s, generate_series(0, 199) d, generate_series(1, 5)
         ([], {"DATABASE_URL": "mysql://me@db/bots"}, 2, "'mysql' are not supported"),
     ],
 )
-def test_a_failure_is_one_line_and_one_document(
+def test_a_failure_is_reported_in_one_line_and_in_one_document(
     tmp_path: Path, arguments: list[str], environ: dict[str, str], code: int, says: str
 ) -> None:
     done = kronosbot("status", "--json", *arguments, folder=tmp_path, **environ)

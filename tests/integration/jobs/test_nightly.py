@@ -122,7 +122,7 @@ def _wait_for_child(pid: int) -> psutil.Process:
     raise AssertionError("the job started no Space")
 
 
-def test_a_model_folder_without_weights_is_one_line(tmp_path: Path) -> None:
+def test_a_model_folder_without_weights_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "empty-model").mkdir()
     done = job(
         "--local", "--source", "sample", folder=tmp_path, KRONOS_MODEL=str(tmp_path / "empty-model")
@@ -244,7 +244,7 @@ def test_a_report_that_cannot_be_printed_does_not_change_the_runs_result(
     ("number", "code", "says"),
     [(signal.SIGINT, 130, "Stopped by Ctrl-C"), (signal.SIGTERM, 143, "Stopped by SIGTERM")],
 )
-def test_a_signal_during_the_first_imports_is_one_line(
+def test_a_signal_during_the_first_imports_is_reported_in_one_line(
     tmp_path: Path, number: int, code: int, says: str
 ) -> None:
     program = (
@@ -301,7 +301,7 @@ def test_a_signal_during_the_first_imports_is_one_line(
         ),
     ],
 )
-def test_bad_input_is_one_line_that_names_the_thing_and_the_way_out(
+def test_bad_input_is_a_one_line_error_that_names_it_and_what_to_do(
     tmp_path: Path, arguments: list[str], environ: dict[str, str], code: int, says: str
 ) -> None:
     done = job(*arguments, folder=tmp_path, **environ)

@@ -214,7 +214,7 @@ def test_a_temporarily_refused_pause_is_retried(
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-def test_a_transaction_pooler_is_refused_before_the_wake(
+def test_a_transaction_pooler_is_refused_before_the_space_is_woken(
     mode: str, hub: Hub, postgres_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     hub.start_now()

@@ -308,7 +308,7 @@ def test_a_public_space_is_made_private_when_asked(hub: RepositoryHub, home: Pat
         (READ_TOKEN, (), "the token may not do this (403)"),
     ],
 )
-def test_a_missing_or_refused_token_is_one_line_and_exit_code_2(
+def test_a_missing_or_refused_token_is_a_one_line_error_with_exit_code_2(
     hub: RepositoryHub, home: Path, token: str, arguments: tuple[str, ...], says: str
 ) -> None:
     # an empty token would occur in every text
@@ -335,7 +335,7 @@ def test_a_missing_or_refused_token_is_one_line_and_exit_code_2(
         (REPO, ("--secret", "HOME", "--variable", "HOME=x"), "as a variable and as a secret"),
     ],
 )
-def test_invalid_arguments_are_one_line_and_exit_code_2_before_any_request(
+def test_invalid_arguments_are_refused_with_exit_code_2_before_any_request(
     repo: str, arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kronos_space.deployment.run.HubSpace", None)
@@ -348,7 +348,7 @@ def test_invalid_arguments_are_one_line_and_exit_code_2_before_any_request(
 
 
 @pytest.mark.parametrize("url", [f"https://me:{SECRET}@hub", f"https://hub?key={SECRET}"])
-def test_a_hub_s_address_with_a_secret_in_it_is_refused_and_not_shown(
+def test_an_address_of_the_hub_with_a_secret_in_it_is_refused_and_hidden(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kronos_space.deployment.run.HubSpace", None)
@@ -370,7 +370,7 @@ def test_a_hub_that_hangs_or_fails_briefly_is_retried(hub: RepositoryHub, home: 
     assert hub.spaces[REPO].commits == 1
 
 
-def test_a_hub_that_keeps_failing_is_one_line_and_exit_code_1(
+def test_a_hub_that_keeps_failing_is_a_one_line_error_with_exit_code_1(
     hub: RepositoryHub, home: Path
 ) -> None:
     hub.faults["info"] += [500] * 20
@@ -416,7 +416,7 @@ def test_no_call_to_a_hanging_hub_waits_for_ever(
         call(HubSpace(REPO, TOKEN, endpoint=hub.url))
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line_and_exit_code_1(home: Path) -> None:
+def test_a_hub_that_cannot_be_reached_is_a_one_line_error_with_exit_code_1(home: Path) -> None:
     hub = RepositoryHub()
     hub._server.server_close()
     done = deploy(hub, home)

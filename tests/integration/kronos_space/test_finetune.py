@@ -87,7 +87,7 @@ def test_ctrl_c_leaves_the_best_weights_as_a_checkpoint_without_a_verdict(place:
         (["--base", "no-such-model"], "neither a known model nor a folder"),
     ],
 )
-def test_a_mistake_is_one_line(place: Path, given: list[str], told: str) -> None:
+def test_a_mistake_is_a_one_line_error(place: Path, given: list[str], told: str) -> None:
     done = run(COMMAND, *arguments("refused", *given), cwd=place, env=ENV)
     assert done.returncode in (1, 2)
     assert done.stdout == ""

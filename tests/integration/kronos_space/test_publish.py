@@ -161,7 +161,7 @@ def test_a_checkpoint_that_is_not_better_needs_force_to_be_published(
         (TOKEN, REPO, {"commit": [500] * 3}, 1, "could not take the files in 3 attempts"),
     ],
 )
-def test_a_refusal_of_the_hub_is_one_line(
+def test_a_refusal_of_the_hub_is_a_one_line_error(
     hub: RepositoryHub,
     poor: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -179,14 +179,14 @@ def test_a_refusal_of_the_hub_is_one_line(
     assert not any(model.commits for model in hub.models.values())
 
 
-def test_a_hub_that_is_out_of_reach_is_one_line(poor: Path, hub: RepositoryHub) -> None:
+def test_a_hub_out_of_reach_is_a_one_line_error(poor: Path, hub: RepositoryHub) -> None:
     done = publish(NOBODY, poor, "--force")
     assert (done.exit_code, done.stdout) == (1, "")
     assert "ConnectError" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_another_model_is_left_alone(hub: RepositoryHub, poor: Path) -> None:
+def test_a_repository_of_another_model_is_left_alone(hub: RepositoryHub, poor: Path) -> None:
     hub.models[REPO] = Repository()
     hub.models[REPO].files |= {"config.json": b"{}", "model.safetensors": b"bert"}
     done = publish(hub.url, poor, "--force")

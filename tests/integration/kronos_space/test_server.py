@@ -34,7 +34,7 @@ def long_request(samples: int = 100) -> dict[str, object]:
     return request(horizon=100, samples=samples)
 
 
-def test_when_ready_it_prints_model_and_address_and_ctrl_c_stops_it_cleanly(
+def test_a_ready_service_prints_model_and_address_and_stops_cleanly_on_ctrl_c(
     log: Path,
 ) -> None:
     with serving(log, command=INTERPRETED) as server:
@@ -46,7 +46,7 @@ def test_when_ready_it_prints_model_and_address_and_ctrl_c_stops_it_cleanly(
     assert "Traceback" not in output
 
 
-def test_ctrl_c_twice_ends_it_at_once_without_a_traceback(log: Path) -> None:
+def test_ctrl_c_twice_ends_the_service_at_once_without_a_traceback(log: Path) -> None:
     with serving(log) as server, ThreadPoolExecutor() as pool:
         work = {"requests": [long_request()] * 20}
         answer = pool.submit(requests.post, f"{server.url}/predict/batch", json=work, timeout=60)
@@ -73,7 +73,7 @@ def refuses(url: str) -> bool:
     return False
 
 
-def test_on_sigterm_running_and_waiting_requests_finish_and_the_status_is_0(log: Path) -> None:
+def test_sigterm_lets_running_and_waiting_requests_finish_and_the_status_is_0(log: Path) -> None:
     # the time is enough for a busy machine, where two seconds of work may take half a minute
     with serving(log, KRONOS_SHUTDOWN_TIMEOUT="100") as server, ThreadPoolExecutor() as pool:
         work = {"requests": [long_request()] * 4}
@@ -134,7 +134,7 @@ def test_a_reason_not_to_start_is_reported_in_one_line(
         ({"KRONOS_MODEL": "/no/such/folder"}, 2, "KRONOS_MODEL='/no/such/folder': neither"),
     ],
 )
-def test_with_a_json_log_a_failed_start_is_one_json_line(
+def test_a_failed_start_is_one_line_of_a_json_log(
     log: Path, environ: dict[str, str], status: int, message: str
 ) -> None:
     ended, output = failed(log, "--port", "0", KRONOS_LOG_FORMAT="json", **environ)

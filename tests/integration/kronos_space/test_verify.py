@@ -136,7 +136,7 @@ def test_different_answers_end_with_status_1_and_are_named(
     assert printed.endswith("1 of 1 differ\n")
 
 
-def test_a_failed_environment_is_one_clear_line_and_status_2(
+def test_a_failed_environment_is_a_one_line_error_with_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     taken = tmp_path / "taken"
@@ -150,7 +150,7 @@ def test_a_failed_environment_is_one_clear_line_and_status_2(
     assert errors.count("\n") == 1
 
 
-def test_without_a_package_index_the_line_says_what_is_missing(
+def test_without_a_package_index_the_error_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -166,7 +166,7 @@ def test_without_a_package_index_the_line_says_what_is_missing(
     assert errors.count("\n") == 1
 
 
-def test_a_reference_that_fails_is_one_clear_line_and_status_2(
+def test_a_reference_that_fails_is_a_one_line_error_with_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment = an_environment(tmp_path, "Traceback:\n  …\nRuntimeError: no such tensor\n")
@@ -178,7 +178,7 @@ def test_a_reference_that_fails_is_one_clear_line_and_status_2(
     assert errors == "verify: reference_worker.py: RuntimeError: no such tensor\n"
 
 
-def test_an_unknown_checkpoint_is_one_clear_line_and_status_2(
+def test_an_unknown_checkpoint_is_a_one_line_error_with_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment = an_environment(tmp_path, recorded_answer())

@@ -75,7 +75,7 @@ def test_no_panel_is_empty_after_three_nights(
     assert prometheus.query(query), f"{title}: {query}"
 
 
-def test_prometheus_has_the_figures_of_the_nights(prometheus: Prometheus) -> None:
+def test_prometheus_stores_the_figures_of_each_night(prometheus: Prometheus) -> None:
     def value(query: str) -> float:
         [series] = prometheus.query(query)
         return float(series["value"][1])

@@ -104,7 +104,7 @@ def test_a_signal_while_the_space_is_being_paused_waits_for_the_end(
     assert not hub.running
 
 
-def test_a_signal_while_a_pause_is_tried_again_leaves_it_no_longer_than_kubernetes_allows(
+def test_a_signal_ends_the_retries_of_a_pause_within_the_time_that_kubernetes_allows(
     hub: Hub,
 ) -> None:
     kill = _kill_at("pause", signal.SIGTERM)
@@ -291,7 +291,7 @@ def test_only_your_private_space_under_hf_space_gets_the_token(
     assert not is_private_space(REPO, OWN_HOST, token="wrong")
 
 
-def test_a_private_space_gets_the_token_once_it_has_refused_a_request_without(
+def test_a_private_space_gets_the_token_after_refusing_a_request_without_one(
     hub_of_the_client: Hub,
 ) -> None:
     hub = hub_of_the_client
@@ -327,7 +327,7 @@ class _RedirectingAdapter(HTTPAdapter):
         return super().send(request, **options)
 
 
-def test_importing_the_module_does_not_import_the_hub_s_client(tmp_path: Path) -> None:
+def test_importing_the_module_does_not_import_the_client_of_the_hub(tmp_path: Path) -> None:
     code = "import sys, tradingbot.space.hub; print('huggingface_hub' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

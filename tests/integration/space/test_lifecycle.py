@@ -78,7 +78,7 @@ def stay(hub: Hub, database: str) -> Stay:
     return stay
 
 
-def test_of_simultaneous_runs_one_wakes_the_space_and_the_last_pauses_it(
+def test_one_of_several_simultaneous_runs_wakes_the_space_and_the_last_pauses_it(
     hub: Hub, stay: Stay
 ) -> None:
     all_in, boots = threading.Barrier(5), []
@@ -264,7 +264,7 @@ END_OTHER_SESSIONS = (
 
 
 @pytest.mark.parametrize("ran_before", [True, False])
-def test_if_woken_pauses_a_space_that_any_of_the_runs_woke(
+def test_the_policy_if_woken_pauses_a_space_that_any_of_the_runs_woke(
     hub: Hub, stay: Stay, ran_before: bool
 ) -> None:
     if ran_before:
@@ -277,7 +277,7 @@ def test_if_woken_pauses_a_space_that_any_of_the_runs_woke(
     assert hub.running is ran_before
 
 
-def test_if_woken_remembers_a_run_that_woke_the_space_and_was_killed(
+def test_the_policy_if_woken_pauses_a_space_woken_by_a_killed_run(
     hub: Hub, stay: Stay, database: str
 ) -> None:
     with stay(pause="never"):  # leave the Space running, as a killed run does

@@ -16,7 +16,7 @@ from tradingbot.space import local as module
 from tradingbot.space.local import local_space
 
 
-def test_without_the_model_s_packages_it_says_what_to_install(
+def test_without_the_models_packages_an_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     find = importlib.util.find_spec
@@ -32,7 +32,7 @@ def test_without_the_model_s_packages_it_says_what_to_install(
         pass
 
 
-def test_a_wrong_setting_of_the_space_is_a_wrong_setting_of_the_job() -> None:
+def test_a_wrong_setting_of_the_space_is_a_settings_error_of_the_job() -> None:
     environ = {**os.environ, "KRONOS_MAX_BODY_MB": "lots"}
     with (
         pytest.raises(ConfigError, match="could not start: KRONOS_MAX_BODY_MB='lots': expected"),
@@ -77,7 +77,7 @@ HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Space).se
 """
 
 
-def test_a_space_that_is_killed_in_the_middle_is_reported(
+def test_a_space_killed_during_a_run_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     started: list[subprocess.Popen[str]] = []
@@ -146,7 +146,7 @@ def child_space(parent: psutil.Process) -> psutil.Process:
     raise AssertionError("no Space was started")
 
 
-def test_the_job_s_secrets_do_not_reach_the_space() -> None:
+def test_secrets_of_the_job_do_not_reach_the_space() -> None:
     environ = {"HF_TOKEN": "a", "DATABASE_URL": "b", "POSTGRES_PASSWORD": "c", "KRONOS_MODEL": ""}
     assert module._environment(environ) == {
         "KRONOS_MODEL": "auto", "KRONOS_LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1",

@@ -228,7 +228,7 @@ def test_a_hanging_custom_model_is_abandoned() -> None:
 
 
 @pytest.mark.integration
-def test_a_model_that_cannot_call_tools_is_one_clear_line() -> None:
+def test_a_model_that_cannot_call_tools_is_a_one_line_error() -> None:
     model = FakeListChatModel(responses=["Hold."])
     assert ask(model) == "Hold.", "without tools it will do"
     with pytest.raises(ConfigError, match=r"the chat model FakeListChatModel cannot call tools"):
@@ -378,7 +378,7 @@ def test_the_real_client_runs_the_loop_over_http(monkeypatch: pytest.MonkeyPatch
     ],
 )
 @use_timeouts(Timeouts(ai_retries=1))
-def test_a_refusal_is_one_line_that_names_the_model_and_its_address(
+def test_a_refusal_is_a_one_line_error_that_names_the_model_and_its_address(
     monkeypatch: pytest.MonkeyPatch, status: int, requests: int, says_: str
 ) -> None:
     with openai_server(status) as (url, asked):
@@ -448,14 +448,14 @@ def test_a_key_is_sent_only_to_its_own_address(environ: dict[str, str], url: str
         ({"KRONOS_AI_MODEL": "m", "OPENAI_BASE_URL": "me"}, "OPENAI_BASE_URL='me': expected"),
     ],
 )
-def test_a_missing_setting_is_one_clear_line(environ: dict[str, str], says_: str) -> None:
+def test_a_missing_setting_is_a_one_line_error(environ: dict[str, str], says_: str) -> None:
     with pytest.raises(ConfigError, match=says_) as error:
         chat_model(None, environ)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.integration
-def test_without_the_extra_one_line_says_how_to_install_it() -> None:
+def test_without_the_extra_an_error_says_how_to_install_it() -> None:
     program = """
 import sys
 sys.modules["langchain_openai"] = None  # as if it were not installed

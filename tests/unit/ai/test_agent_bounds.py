@@ -112,7 +112,7 @@ def test_surrogate_halves_are_joined_or_replaced() -> None:
 
 
 @pytest.mark.integration
-def test_a_lone_surrogate_does_no_harm(served: Serve) -> None:
+def test_a_lone_surrogate_is_replaced_in_both_directions(served: Serve) -> None:
     half = "\ud83d"
 
     def news(about: str) -> str:

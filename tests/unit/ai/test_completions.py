@@ -160,7 +160,7 @@ SIDE_FIELDS: list[tuple[dict[str, Any], dict[str, Any]]] = [  # of the answer, o
 
 @pytest.mark.parametrize("way", [whole, awaited])
 @pytest.mark.parametrize(("beside", "in_message"), SIDE_FIELDS)
-def test_side_fields_of_another_type_do_not_cost_the_answer(
+def test_side_fields_of_another_type_do_not_invalidate_the_answer(
     served: Serve, way: Callable[..., str], beside: dict[str, Any], in_message: dict[str, Any]
 ) -> None:
     called = completion({**tool_calls(("double", {"number": 2})), **in_message}) | beside
@@ -171,7 +171,7 @@ def test_side_fields_of_another_type_do_not_cost_the_answer(
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of OpenAI's client
 @pytest.mark.parametrize("way", [in_pieces, in_pieces_awaited])
-def test_side_fields_of_another_type_do_not_cost_a_stream(
+def test_side_fields_of_another_type_do_not_invalidate_a_stream(
     served: Serve, way: Callable[..., str]
 ) -> None:
     served(Stream([{"content": "Ho"}, {"content": "ld.", "function_call": 5, "audio": "none"}]))

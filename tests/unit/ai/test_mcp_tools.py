@@ -87,7 +87,7 @@ def test_each_tool_declares_its_schemas_and_that_it_is_read_only(sqlite_url: str
     assert {name for name, uri in drawn.items() if uri == FAN} == {"forecast", "stored_forecast"}
 
 
-def test_a_stored_forecast_is_returned_as_text_and_as_a_document_like_predicts(
+def test_a_stored_forecast_is_returned_as_text_and_as_a_document(
     market: Market, database: str
 ) -> None:
     store(database)
@@ -124,7 +124,7 @@ def test_a_client_with_the_chart_gets_the_closes_around_the_forecast(
     assert "kronos/closes" not in (asyncio.run(ask()).meta or {})
 
 
-def test_data_after_the_clock_is_not_read(market: Market, sqlite_url: str) -> None:
+def test_data_from_after_the_time_of_the_clock_is_not_read(market: Market, sqlite_url: str) -> None:
     store(sqlite_url, TODAY + timedelta(days=1))
     for asked in ({}, {"as_of": "2024-06-30"}):
         result = call(market, sqlite_url, "stored_forecast", symbol="AAPL", **asked)

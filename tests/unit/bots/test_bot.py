@@ -245,7 +245,7 @@ def test_an_exception_in_a_strategy_trades_nothing_and_is_logged(
 
 
 @pytest.mark.integration
-def test_the_process_of_a_strategy_that_fails_ends_with_1_and_shows_where(
+def test_a_failing_strategy_ends_its_process_with_1_and_a_traceback(
     market: Market, sqlite_url: str
 ) -> None:
     program = (
@@ -344,7 +344,7 @@ def test_numbers_of_any_type_are_valid_answers(
     assert len(trades(sqlite_url)) == 1
 
 
-def test_a_price_of_0_is_not_traded_at(
+def test_no_trade_is_made_at_a_price_of_0(
     market: Market, database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     both = {"AAPL": 1, "IBM": 1}
@@ -527,7 +527,7 @@ def test_a_process_killed_during_a_trade_has_traded_nothing(
     assert [(side, price) for side, _, _, price in trades(database)] == [("buy", 100.0)]
 
 
-def test_a_database_out_of_reach_ends_the_round_before_it_began(market: Market) -> None:
+def test_a_database_out_of_reach_ends_the_round_before_any_decision(market: Market) -> None:
     bot = market.bot(ScriptedBot, "postgresql://me@127.0.0.1:9/kronos", symbol="AAPL", answers={})
     with pytest.raises(DatabaseError, match="127"):
         bot.run()
@@ -603,7 +603,7 @@ def test_a_manual_trade_refuses_an_outdated_price(market: Market, sqlite_url: st
 
 
 @pytest.mark.parametrize("edited", ["null", "[]", "5", "not JSON"])
-def test_an_invalid_edited_portfolio_is_one_clear_line(
+def test_an_invalid_edited_portfolio_is_a_one_line_error(
     market: Market, database: str, edited: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     market.bot(ScriptedBot, database, name="other", symbol="IBM", answers={}).run()

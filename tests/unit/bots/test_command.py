@@ -148,7 +148,7 @@ def test_options_replace_source_tickers_and_database(
         (["--backtest", "2024-05-01", "2024-01-01"], "expected FROM before TO"),
     ],
 )
-def test_a_wrong_value_is_one_line_and_exit_code_2(
+def test_a_wrong_value_is_a_one_line_error_with_exit_code_2(
     bot: Any, sqlite_url: str, arguments: list[str], says: str, capsys: Output
 ) -> None:
     assert run(bot, *arguments) == 2
@@ -174,7 +174,7 @@ def test_a_backtest_is_printed_and_stores_nothing(
 
 
 @pytest.mark.parametrize("days", [("2030-01-01", "2031-01-01"), ("2024-04-06", "2024-04-07")])
-def test_a_backtest_of_days_without_a_bar_says_which_days(
+def test_a_backtest_of_a_span_without_bars_names_the_span(
     bot: Any, capsys: Output, days: tuple[str, str]
 ) -> None:
     assert run(bot, "--backtest", *days) == 1
@@ -265,7 +265,7 @@ def tuned(tmp_path: Path, sqlite_url: str) -> Any:
         (["--depth", "4"], "30 None fast False {'depth': 4, 'table': {'a': 1}}"),
     ],
 )
-def test_a_strategy_s_own_keywords_are_options(
+def test_keywords_of_a_strategy_are_options(
     tuned: Any, arguments: list[str], said: str, capsys: Output
 ) -> None:
     assert run(tuned, "--json", *arguments) == 0
@@ -284,7 +284,7 @@ def test_a_strategy_s_own_keywords_are_options(
         (["--weights", "1"], "--weights"),
     ],
 )
-def test_a_keyword_s_wrong_value_ends_with_2_and_trades_nothing(
+def test_a_wrong_value_of_a_keyword_ends_with_2_and_trades_nothing(
     tuned: Any, sqlite_url: str, arguments: list[str], said: str, capsys: Output
 ) -> None:
     assert run(tuned, *arguments) == 2
@@ -292,7 +292,7 @@ def test_a_keyword_s_wrong_value_ends_with_2_and_trades_nothing(
     assert rows(sqlite_url) == 0
 
 
-def test_help_names_a_strategy_s_keywords_and_their_values(tuned: Any, capsys: Output) -> None:
+def test_help_names_the_keywords_of_a_strategy_and_their_values(tuned: Any, capsys: Output) -> None:
     assert run(tuned, "--help") == 0
     output = " ".join(capsys.readouterr().out.split())
     for text in ("--window", "Default: 30.", "--short", "--depth", "--interval", "--period"):

@@ -110,7 +110,7 @@ def test_a_purchase_in_a_dividends_session_gets_no_dividend(symbol: str) -> None
         assert len(bot.backtest(bars).dividends) == paid, (symbol, begin)
 
 
-def test_dividends_of_the_bot_s_own_source_are_credited(sqlite_url: str) -> None:
+def test_dividends_of_a_bots_own_source_are_credited(sqlite_url: str) -> None:
     mine = bot(sqlite_url, CorporateActionSource(50, {}, {20: 1.0}), 1, period="1y", fill="open")
     without = bot(sqlite_url, CorporateActionSource(50), 1, period="1y", fill="open")
     with_it, plain = mine.backtest(), without.backtest()

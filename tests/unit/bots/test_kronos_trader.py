@@ -58,7 +58,7 @@ def decide(market: Market, url: str, **options: Any) -> tuple[int, str]:
         ({**FALLING, "high": 108.0}, 0),
     ],
 )
-def test_it_trades_if_the_forecast_move_is_large_and_the_uncertainty_small(
+def test_the_bot_trades_if_the_forecast_move_is_large_and_the_uncertainty_small(
     market: Market, database: str, forecast: dict[str, float], answer: int
 ) -> None:
     store(database, flat_forecast("AAPL", FRIDAY, **forecast))

@@ -112,7 +112,7 @@ def test_a_decision_is_not_traded_at_an_earlier_open(
     assert [trade[3] for trade in exchange.trades()] == [opened]
 
 
-def test_in_continuous_markets_a_prompt_round_trades_at_the_next_open(
+def test_a_prompt_round_in_a_continuous_market_trades_at_the_next_open(
     exchange: Exchange,
 ) -> None:
     coin = {"tickers": ["BTC-USD"]}
@@ -298,7 +298,7 @@ def test_an_order_waits_while_no_source_answers(
 
 
 @pytest.mark.parametrize(("missed", "fills"), [(19, True), (20, False)])
-def test_in_a_backtest_an_order_lapses_by_the_same_rule(missed: int, fills: bool) -> None:
+def test_an_order_in_a_backtest_lapses_by_the_same_rule(missed: int, fills: bool) -> None:
     def frame(bars: dict[str, Any]) -> pd.DataFrame:
         opens = [float(bar[0]) for bar in bars.values()]
         columns = dict.fromkeys(("open", "high", "low", "close"), opens)

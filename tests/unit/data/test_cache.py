@@ -210,7 +210,7 @@ def test_a_few_days_without_trade_are_volumes_of_0(on_sqlite: Nights) -> None:
     pd.testing.assert_frame_equal(history, on_sqlite.without_cache(TUESDAY))
 
 
-def test_more_bars_than_are_cached_are_fetched_once(nights: Nights) -> None:
+def test_a_request_for_more_bars_than_are_cached_fetches_them_once(nights: Nights) -> None:
     nights.history(MONDAY)
     longer = nights.history(TUESDAY, bars=500)
     assert len(longer) == 500
@@ -276,7 +276,7 @@ def test_hourly_bars_are_not_cached(on_sqlite: Nights) -> None:
     assert on_sqlite.rows("SELECT * FROM historic_ranges") == []
 
 
-def test_a_ticker_is_the_same_in_any_case(on_sqlite: Nights) -> None:
+def test_upper_and_lower_case_name_the_same_ticker(on_sqlite: Nights) -> None:
     on_sqlite.history(MONDAY)
     on_sqlite.history(MONDAY, "spy")
     assert len(on_sqlite.asked) == 1
@@ -344,7 +344,7 @@ def test_a_ticker_unknown_to_yahoo_is_not_forecast_from_the_cache(
 
 
 @pytest.mark.parametrize("table", ["historic_data", "historic_ranges"])
-def test_a_failing_database_is_one_warning_and_loses_no_ticker(
+def test_a_failing_database_causes_one_warning_and_loses_no_ticker(
     nights: Nights, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     nights.market.candles["QQQ"] = candles(SESSIONS)

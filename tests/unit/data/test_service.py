@@ -70,7 +70,7 @@ def csv_service(folder: Path, **options: Any) -> DataService:
 # --- the sample ---------------------------------------------------------------------------
 
 
-def test_the_sample_is_as_of_six_sessions_before_its_end_and_knows_the_outcome() -> None:
+def test_the_clock_of_the_sample_is_six_sessions_before_its_end() -> None:
     service = DataService("sample")
     assert service.symbols() == ["AAPL", "GOOG", "IBM", "MSFT"]
     assert service.now() == day("2013-02-21T21:00")
@@ -113,12 +113,12 @@ def test_a_ticker_that_is_not_in_the_sample_is_unknown() -> None:
         DataService("sample").history("SPY")
 
 
-def test_a_horizon_beyond_the_sample_is_one_clear_line() -> None:
+def test_a_horizon_beyond_the_sample_is_a_one_line_error() -> None:
     with pytest.raises(DataError, match="horizon=9999: the sample has 3270 bars in all"):
         DataService("sample", horizon=9999).history("AAPL")
 
 
-def test_without_the_samples_package_one_line_says_how_to_install_it(
+def test_without_the_samples_package_an_error_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "bokeh_sampledata", None)
@@ -137,7 +137,7 @@ def test_a_custom_clock_hides_later_bars_and_gives_them_as_outcome() -> None:
 # --- CSV files ----------------------------------------------------------------------------
 
 
-def test_a_folder_of_files_is_a_source_and_the_newest_bar_its_clock(tmp_path: Path) -> None:
+def test_the_clock_of_a_folder_of_files_is_their_newest_bar(tmp_path: Path) -> None:
     write(tmp_path, "SPY.csv", bars("2024-01-01", 60))  # up to 2024-03-27
     write(tmp_path, "brk-b.csv", bars("2024-01-01", 40))
     write(tmp_path, "BTC-USD.csv", bars("2024-01-01", 50, "BTC-USD"))
@@ -400,7 +400,7 @@ def test_a_broken_file_is_named_in_one_line_and_fails_alone(
     assert len(service.history("QQQ")) == 40
 
 
-def test_an_empty_only_file_is_the_error_of_its_ticker(tmp_path: Path) -> None:
+def test_an_empty_file_is_reported_even_if_it_is_the_only_one(tmp_path: Path) -> None:
     (tmp_path / "SPY.csv").touch()
     with pytest.raises(DataError, match=r"SPY.csv: the file is empty"):
         csv_service(tmp_path).history("SPY")
@@ -555,7 +555,7 @@ def test_yahoos_clock_is_the_current_time() -> None:
         (200, '{"chart": {"result": [{"meta": {}}], "error": null}}', DataUnavailable, "KeyError"),
     ],
 )
-def test_a_refusal_of_yahoo_is_one_line_of_the_right_error_type(
+def test_a_refusal_of_yahoo_is_a_one_line_error_of_the_right_type(
     status: int,
     body: str,
     kind: type[KronosError],
@@ -571,7 +571,7 @@ def test_a_refusal_of_yahoo_is_one_line_of_the_right_error_type(
     assert not caplog.records, "what is raised is not logged as well"
 
 
-def test_a_network_failure_is_one_line_and_transient() -> None:
+def test_a_network_failure_is_a_transient_one_line_error() -> None:
     sessions = next_sessions("MSFT", day("2024-01-01"), 40)
     down = True
 

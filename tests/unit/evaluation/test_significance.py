@@ -87,7 +87,7 @@ def test_adjusted_p_values_equal_scipy() -> None:
     assert benjamini_hochberg(np.array([])).tolist() == []
 
 
-def test_of_a_hundred_unskilled_tickers_almost_none_is_called_better_or_worse() -> None:
+def test_almost_none_of_a_hundred_unskilled_tickers_is_called_better_or_worse() -> None:
     random = np.random.default_rng(6)
 
     class Ticker:

@@ -87,7 +87,7 @@ def made() -> Forecast:
 
 
 @pytest.mark.no_tables
-def test_the_clients_frames_carry_the_record(
+def test_frames_of_the_client_include_the_record(
     space_url: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database)

@@ -102,7 +102,7 @@ def test_a_forecast_of_the_latest_complete_session_of_its_exchange_is_fresh(data
     assert shown(status)[-1] == "All well  2 of 2 active tickers are fresh; the last run went well"
 
 
-def test_age_is_counted_in_sessions_of_the_ticker_s_exchange_and_the_worst_comes_first(
+def test_age_is_counted_in_sessions_of_the_exchange_and_the_oldest_comes_first(
     database: str,
 ) -> None:
     wednesday = datetime(2024, 3, 6)
@@ -128,7 +128,7 @@ def test_age_is_counted_in_sessions_of_the_ticker_s_exchange_and_the_worst_comes
     ]  # fmt: skip
 
 
-def test_one_session_behind_is_fresh_by_default(
+def test_a_forecast_one_session_behind_is_fresh_by_default(
     sqlite_url: str,
 ) -> None:
     store(sqlite_url, forecast("SPY", THURSDAY))
@@ -358,7 +358,7 @@ def test_a_schema_of_a_newer_version_is_refused(database: str) -> None:
         status_of(database)
 
 
-def test_the_session_is_read_only(database: str) -> None:
+def test_status_uses_a_read_only_session(database: str) -> None:
     log_run(database, utcnow())
     with pytest.raises(DatabaseError, match=r"read-?only"), read_only_session(database) as session:
         session.execute(text("DELETE FROM run_logs"))

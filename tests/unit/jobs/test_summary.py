@@ -40,7 +40,7 @@ def shown(tickers: dict[str, TickerOutcome], *, rows: int = 0, width: int = 80) 
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def test_each_ticker_has_a_row_a_day_with_range_and_outcome() -> None:
+def test_each_ticker_has_a_row_per_day_with_range_and_outcome() -> None:
     actual = {MONDAY: 501.25, TUESDAY: 560.0}
     tickers = {
         "SPY": TickerOutcome("stored", forecast("SPY", 500.0), actual=actual),

@@ -87,7 +87,7 @@ def test_a_field_out_of_bounds_is_named_with_its_value(change: dict, message: st
         (["touch +2%"] * 21, "21 events: expected at most 20; a second request with the same seed"),
     ],
 )
-def test_an_invalid_event_is_named_with_the_way_out(events: Any, message: str) -> None:
+def test_an_invalid_event_is_named_with_what_is_expected(events: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as error:
         read_request(request(events=events), Settings())
     assert message in str(error.value)

@@ -194,7 +194,7 @@ def test_sessions_between_includes_the_last_day_and_excludes_the_first() -> None
         sessions_between("SPY", day("1980-03-01"), day("2024-03-01"))
 
 
-def test_a_calendar_that_the_library_cannot_build_is_one_clear_line(
+def test_a_calendar_that_the_library_cannot_build_is_a_one_line_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def get_calendar(*args: object, **kwargs: object) -> None:

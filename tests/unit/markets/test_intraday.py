@@ -33,7 +33,7 @@ def test_targets_after_any_cut_are_the_next_real_bars(symbol):
         assert ahead.tolist() == bars[cut : cut + 48].tolist(), bars[cut - 1]
 
 
-def test_a_half_day_ends_early_and_bars_on_the_hour_stay_on_it():
+def test_a_half_day_ends_early_and_bars_on_the_hour_stay_on_the_hour():
     bars = hourly("SPY", "2025-10-01", "2025-11-26") + np.timedelta64(30, "m")
     bars = bars[(bars - bars.astype("datetime64[D]")) < np.timedelta64(21, "h")]
     bars = np.array([at for at in bars.tolist() if _new_york(at).hour < 16], "datetime64[us]")

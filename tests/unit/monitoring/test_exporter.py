@@ -74,7 +74,7 @@ def test_scrapes_share_one_database_read_until_it_expires() -> None:
 @pytest.mark.parametrize(
     "error", [DatabaseUnavailable("s3cret"), ConfigError("s3cret"), ValueError("s3cret")]
 )
-def test_a_failure_is_up_0_until_it_is_over(
+def test_a_failure_is_reported_as_up_0_until_it_is_over(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = True
@@ -96,7 +96,7 @@ def test_a_failure_is_up_0_until_it_is_over(
     assert len(said) == 1, "once, not at every scrape"
 
 
-def test_a_hanging_database_is_up_0_and_occupies_one_thread() -> None:
+def test_a_hanging_database_is_reported_as_up_0_and_occupies_one_thread() -> None:
     answered, reads = threading.Event(), []
 
     def read() -> Snapshot:

@@ -156,7 +156,7 @@ def test_uncombined_bands_report_a_weight_of_kronos_alone() -> None:
     assert found["combination_weight_ratio{forecaster=kronos,interval=1d,model=mini}"] == 1
 
 
-def test_an_unreadable_database_gives_only_up_0() -> None:
+def test_the_only_metric_of_an_unreadable_database_is_up_0() -> None:
     secret = Snapshot(why="database postgresql://me:s3cret@db.example.org/kronos: refused")
     assert series(secret) == {"up": 0, "build_info{version=1.2.3}": 1}
     assert b"s3cret" not in metrics_text(secret, "1")

@@ -263,7 +263,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-def test_a_failure_is_one_warning_without_the_address(
+def test_a_failure_is_one_warning_that_hides_the_address(
     box: NotificationServer, caplog: pytest.LogCaptureFixture, answer: bytes
 ) -> None:
     caplog.set_level(logging.DEBUG)

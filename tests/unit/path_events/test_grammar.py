@@ -79,7 +79,7 @@ def test_a_price_level_is_written_as_its_shortest_decimal(digits: str) -> None:
         ("reach +3% before +2%", "one move up and one down"),
     ],
 )
-def test_invalid_event_text_is_refused_with_the_way_out(text: str, expected: str) -> None:
+def test_invalid_event_text_is_refused_with_what_is_expected(text: str, expected: str) -> None:
     with pytest.raises(ValueError, match=r"^event ") as refused:
         parse_event(text)
     assert expected in str(refused.value)

@@ -207,7 +207,7 @@ def test_invalid_quantiles_affect_only_their_forecast(sqlite_url: str, column: s
         assert kept == [14 if column == "close_quantiles" else 16, 16]
 
 
-def test_columns_of_json_that_hold_none_are_named(database: str) -> None:
+def test_columns_of_invalid_json_are_named(database: str) -> None:
     PAST.store(database)
     with get_db_session(database) as session:
         assert [*damaged_rows(session)] == []
@@ -232,7 +232,7 @@ SHARES = [
 ]
 
 
-def test_shares_that_are_none_are_left_out_of_the_report(sqlite_url: str) -> None:
+def test_invalid_shares_are_left_out_of_the_report(sqlite_url: str) -> None:
     PAST.store(sqlite_url)
     with get_db_session(sqlite_url) as session:
         session.execute(update(KronosForecast).values(shares={"kronos": 1.0}))

@@ -822,7 +822,7 @@ def test_an_error_suggests_a_stopped_server_only_if_that_is_possible(
         ("me:secret@one:5432,two/bots", "?host=HOST1:5432&host=HOST2:5432"),
     ],
 )
-def test_for_the_address_format_of_another_program_the_error_gives_the_right_one(
+def test_the_address_format_of_another_program_is_refused_with_the_right_one(
     address: str, hint: str
 ) -> None:
     assert hint in refusal(f"postgresql://{address}", ConfigError)
@@ -998,7 +998,7 @@ def test_an_empty_file_is_reported_as_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_importing_opens_nothing_and_reads_no_environment(tmp_path: Path) -> None:
+def test_importing_the_modules_opens_no_database_and_reads_no_environment(tmp_path: Path) -> None:
     code = (
         "import tradingbot.persistence.engine as db, tradingbot.persistence.forecasts\n"
         "print(db._engines)"

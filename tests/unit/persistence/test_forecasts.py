@@ -163,12 +163,12 @@ def test_any_forecast_replaces_a_row_without_as_of(database: str) -> None:
     assert set(predicted(database).values()) == {101.0}
 
 
-def test_of_a_forecast_listed_twice_the_last_is_stored(database: str) -> None:
+def test_the_last_copy_of_a_forecast_listed_twice_is_stored(database: str) -> None:
     assert store(database, forecast(close=100.0), forecast(close=101.0)) == 5
     assert set(predicted(database).values()) == {101.0}
 
 
-def test_of_several_vintages_in_any_order_the_newest_is_stored(database: str) -> None:
+def test_the_newest_of_several_vintages_in_any_order_is_stored(database: str) -> None:
     store(database, forecast(as_of=TUESDAY, close=200.0), forecast(as_of=MONDAY, close=100.0))
     assert predicted(database)[datetime(2026, 1, 7)] == 200.0
     assert len(believed(database)) == 10

@@ -74,7 +74,7 @@ def test_an_exclusive_holder_can_downgrade_to_shared(database: str) -> None:
         assert first.try_exclusive(), "nothing of the first lock is left"
 
 
-def test_of_two_simultaneous_releases_one_gets_the_exclusive_lock(database: str) -> None:
+def test_one_of_two_simultaneous_releases_gets_the_exclusive_lock(database: str) -> None:
     """As two runs that end together: one of them must pause the Space."""
 
     def finish(lock: Lock, barrier: threading.Barrier, alone: list[Lock]) -> None:

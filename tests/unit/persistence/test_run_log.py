@@ -62,7 +62,7 @@ def states(url: str) -> list[str]:
 
 @pytest.mark.parametrize("is_done", [True, False])
 @pytest.mark.parametrize("commit", [1, 2, 3], ids=["begin", "note", "end"])
-def test_a_run_whose_database_did_not_answer_is_reported_as_killed_and_closed_by_the_next(
+def test_a_run_that_lost_its_database_is_reported_as_killed_and_closed_by_the_next_run(
     database: str, commit: int, is_done: bool
 ) -> None:
     sessions = FailingSessions(database, commit, is_done)

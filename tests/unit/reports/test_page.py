@@ -426,7 +426,7 @@ def test_chances_of_events_are_next_to_what_happened(sqlite_url: str) -> None:
 # the charts of a ticker -------------------------------------------------------------------
 
 
-def test_prices_are_of_today_s_scale_after_a_split(sqlite_url: str) -> None:
+def test_prices_have_todays_scale_after_a_split(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=30).store(sqlite_url)
     before = record_of(sqlite_url).tickers[0]
     with get_db_session(sqlite_url) as session:
@@ -466,7 +466,7 @@ def test_the_page_contains_dates_once_for_all_tickers(sqlite_url: str) -> None:
 # the file ---------------------------------------------------------------------------------
 
 
-def test_a_ticker_s_name_cannot_become_part_of_the_page(sqlite_url: str) -> None:
+def test_a_ticker_cannot_insert_html_into_the_page(sqlite_url: str) -> None:
     name = "A</script><img src=x>"
     Past([name], sessions=2).store(sqlite_url)
     html = render_page(record_of(sqlite_url), b"")

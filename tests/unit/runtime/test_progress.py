@@ -84,7 +84,7 @@ def test_lines_of_several_threads_do_not_mix(capsys: pytest.CaptureFixture[str])
     assert [line["message"] for line in lines(capsys)] == ["x" * 500] * 200
 
 
-def test_in_text_format_steps_and_warnings_are_one_line_each(
+def test_each_step_and_warning_is_one_line_in_text_format(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with ProgressReporter() as reporter:

@@ -37,7 +37,7 @@ def test_without_an_address_there_is_no_client() -> None:
         SpaceClient(SpaceAddress.of(Settings()))
 
 
-def test_a_request_asks_for_the_next_sessions_of_the_ticker_s_exchange(bars: pd.DataFrame) -> None:
+def test_a_request_asks_for_the_next_sessions_of_the_exchange(bars: pd.DataFrame) -> None:
     [request] = requests_of({"SPY": bars.iloc[:19]})  # up to Thursday; Good Friday is a holiday
     assert [f"{day:%a %d %b}" for day in request.targets] == ["Mon 01 Apr", "Tue 02 Apr"]
     assert (request.symbol, request.horizon) == ("SPY", 2)

@@ -30,7 +30,7 @@ def compared(files: tuple[Path, Path]) -> Comparison:
     return compare(*files, after=BEFORE)
 
 
-def test_the_better_model_is_significantly_ahead_in_both_directions(
+def test_the_better_model_is_ahead_whichever_file_comes_first(
     files: tuple[Path, Path], compared: Comparison
 ) -> None:
     assert (compared.n, compared.sessions) == (len(SYMBOLS) * 90 * 2, 90)

@@ -149,7 +149,7 @@ def test_forecasts_and_closes_are_in_separate_files(path: Path) -> None:
         file.add_closes("AAPL", CLOSES / 2)
 
 
-def test_other_settings_are_refused_with_their_names_and_the_way_out(path: Path) -> None:
+def test_other_settings_are_refused_with_their_names_and_what_to_do(path: Path) -> None:
     write(path, forecast(MONDAY))
     before = path.read_bytes()
     with pytest.raises(ConfigError) as refused:

@@ -146,7 +146,7 @@ def test_a_promotion_to_a_full_disk_keeps_the_served_model(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("about", [None, "not JSON", "[1]", '{"name": "x", "max_context": 64}'])
-def test_promoting_a_folder_that_is_not_a_checkpoint_is_one_line(
+def test_promoting_a_folder_that_is_not_a_checkpoint_is_a_one_line_error(
     tmp_path: Path, about: str | None
 ) -> None:
     if about is not None:

@@ -54,7 +54,7 @@ def test_the_limits_of_the_service_are_reported_in_text(
         assert ask(client).status_code == 503
 
 
-def test_without_the_sdk_a_line_says_what_is_missing_and_the_rest_continues(
+def test_without_the_sdk_a_message_says_what_is_missing_and_the_rest_works(
     nano_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("mcp", "mcp.server", "mcp.server.streamable_http_manager"):

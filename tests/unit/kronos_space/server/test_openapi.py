@@ -65,7 +65,7 @@ def test_the_examples_of_requests_are_answered(client: TestClient) -> None:
                     assert all(result["ok"] for result in answer.json().get("results", []))
 
 
-def test_a_made_up_market_has_impossible_forecasts_refused() -> None:
+def test_the_fuzzer_recognises_impossible_forecasts() -> None:
     """The check of the fuzzer itself can fail."""
     with pytest.raises(AssertionError):
         fuzz._check_forecasts(422, {})

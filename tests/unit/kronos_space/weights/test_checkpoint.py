@@ -83,7 +83,7 @@ def test_buffers_and_training_parameters_may_be_missing(folder: Path) -> None:
     )
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(CheckpointError, match=r"'kronos-huge': neither .* kronos-mini"):
         load_checkpoint("kronos-huge")
 
@@ -91,7 +91,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 @pytest.mark.parametrize(
     "file", ["kronos.json", "model/model.safetensors", "tokenizer/config.json"]
 )
-def test_a_folder_without_a_file_names_the_file(folder: Path, file: str) -> None:
+def test_a_file_missing_from_the_folder_is_named(folder: Path, file: str) -> None:
     (folder / file).unlink()
 
     with pytest.raises(CheckpointError, match=f"no file {file}; a checkpoint folder holds"):
@@ -292,7 +292,7 @@ def test_a_copy_of_published_weights_needs_their_configuration(
         ("tokenizer", "encoder.0.ffn.w1.weight"),
     ],
 )
-def test_a_weight_that_is_nan_ends_the_start_with_one_clear_line(
+def test_a_weight_that_is_nan_ends_the_start_with_a_one_line_error(
     folder: Path, part: str, tensor: str, value: float
 ) -> None:
     path = folder / part / "model.safetensors"
