@@ -87,12 +87,12 @@ class PathModel(Model):
         for begin in range(0, len(origins), BATCH):
             requests = [self._request(symbol, bars, at) for at in origins[begin : begin + BATCH]]
             prepared = [self._forecaster.prepare(request) for request in requests]
-            made = self._forecaster.generate([one.prompt for one in prepared])
-            for one, sampled in zip(prepared, made, strict=True):
-                answer = replace(one, return_paths=True).answer(sampled)
-                paths.append(np.array(answer["paths"]) / [*[one.last_close] * 4, 1])
+            made = self._forecaster.generate([series.prompt for series in prepared])
+            for series, sampled in zip(prepared, made, strict=True):
+                answer = replace(series, return_paths=True).answer(sampled)
+                paths.append(np.array(answer["paths"]) / [*[series.last_close] * 4, 1])
         closes = np.log(np.reshape(paths, (len(origins), -1, STEPS, 5))[..., CLOSE])
-        logs = np.array([path_quantiles(one, QUANTILE_LEVELS).T for one in closes])
+        logs = np.array([path_quantiles(row, QUANTILE_LEVELS).T for row in closes])
         times = bars.index.to_numpy().astype("datetime64[s]")
         market = np.log(bars["close"].to_numpy("float64"))
         ahead = origins[:, None] + np.arange(1, STEPS + 1)

@@ -54,13 +54,13 @@ def main() -> int:
     torch.set_num_threads(1)
     base = load_checkpoint("kronos-nano")
     series = made_up(options.tickers, options.bars, options.reversion, options.seed)
-    spans = split(union([one.days for one in series]), None, HORIZON)
+    spans = split(union([ticker.days for ticker in series]), None, HORIZON)
     truth = Truth(options.reversion)
     origins = [
-        (one, int(at))
-        for one in series
+        (ticker, int(at))
+        for ticker in series
         for at in np.linspace(
-            np.searchsorted(one.days, spans.until), options.bars - HORIZON - 1, options.windows
+            np.searchsorted(ticker.days, spans.until), options.bars - HORIZON - 1, options.windows
         )
     ]
     rows = [walk_row(truth, origins), *model_rows("kronos-nano", base, origins, truth)]
@@ -160,9 +160,9 @@ def sample_paths(
     engine = Engine(checkpoint, threads=1)
     prompts: list[Prompt] = []
     scales = []
-    for one, at in origins:
-        bars, scale = normalise(one.values[at + 1 - CONTEXT : at + 1].copy())
-        days = one.days[at + 1 - CONTEXT : at + 1 + HORIZON].astype("datetime64[us]")
+    for ticker, at in origins:
+        bars, scale = normalise(ticker.values[at + 1 - CONTEXT : at + 1].copy())
+        days = ticker.days[at + 1 - CONTEXT : at + 1 + HORIZON].astype("datetime64[us]")
         sampling = SamplingParams(samples=PATHS, top_p=1.0, temperature=1.0)
         prompts.append(Prompt(bars, time_features(days), HORIZON, sampling, seed=len(prompts)))
         scales.append(scale)
@@ -172,7 +172,7 @@ def sample_paths(
         for paths, scale in zip(made, scales[first : first + BATCH], strict=True):
             closes.append(np.maximum(scale.restore(paths.bars)[..., 3], LEVEL / 1000))
             decoded.append(scale.restore(paths.reconstruction)[3])
-    last = np.array([one.values[at, 3] for one, at in origins])
+    last = np.array([ticker.values[at, 3] for ticker, at in origins])
     return np.log(np.array(closes) / LEVEL), np.log(last / LEVEL), np.log(np.array(decoded) / LEVEL)
 
 
@@ -185,13 +185,13 @@ def figures(
     """Return how much the expected CRPS of paths is above the best possible one."""
     best = deviation / math.sqrt(math.pi)
     fair = fair_crps(logs, mean, deviation)
-    tickers = len({one.symbol for one, _ in origins})
+    tickers = len({ticker.symbol for ticker, _ in origins})
     each = fair.mean(axis=1).reshape(tickers, -1).mean(axis=1) / best.mean() - 1
     half = 1.96 * each.std(ddof=1) / math.sqrt(tickers)
     served, ideal = quantile_crps(
         path_quantiles(logs.swapaxes(0, 1), QUANTILE_LEVELS), mean, deviation
     )
-    steps = " ".join(f"{100 * one:.1f}" for one in fair.mean(axis=0) / best - 1)
+    steps = " ".join(f"{100 * ratio:.1f}" for ratio in fair.mean(axis=0) / best - 1)
     of_all = fair.mean() / best.mean() - 1
     return [
         f"{of_all:+.1%} [{of_all - half:+.1%}, {of_all + half:+.1%}]",
@@ -202,12 +202,12 @@ def figures(
 
 def walk_row(truth: Truth, origins: Sequence[tuple[Series, int]]) -> list[str]:
     """Return the row of a random walk with the true deviation of a day."""
-    last = np.log(np.array([one.values[at, 3] for one, at in origins]) / LEVEL)
+    last = np.log(np.array([ticker.values[at, 3] for ticker, at in origins]) / LEVEL)
     wide = MOVE * np.sqrt(STEPS)
     both = np.sqrt(truth.deviation**2 + wide**2)
     found = distance(last[:, None] - truth.mean(last), both) - wide / math.sqrt(math.pi)
     best = truth.deviation / math.sqrt(math.pi)
-    steps = " ".join(f"{100 * one:.1f}" for one in found.mean(axis=0) / best - 1)
+    steps = " ".join(f"{100 * ratio:.1f}" for ratio in found.mean(axis=0) / best - 1)
     return ["random walk", f"{found.mean() / best.mean() - 1:+.1%}", steps, ""]
 
 

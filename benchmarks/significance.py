@@ -48,8 +48,8 @@ def main() -> int:
     for h in (1, 5):
         say(f"looks, {h} ahead")
         records = differences("normal", series // 20, YEARS, h)
-        tested = np.mean([any(in_use(one[:n], h) < 0.05 for n in looks) for one in records])
-        missed = np.mean([any(excludes_none(one[:n], h) for n in looks) for one in records])
+        tested = np.mean([any(in_use(record[:n], h) < 0.05 for n in looks) for record in records])
+        missed = np.mean([any(excludes_none(record[:n], h) for n in looks) for record in records])
         rows.append([str(h), f"{100 * tested:.1f} %", f"{100 * missed:.1f} %"])
     print(table(["h", "the test", "the interval for every night"], rows))
     return 0

@@ -73,7 +73,7 @@ def host(browser: Browser) -> Iterator[Callable[..., tuple[Page, Frame]]]:
     context.set_default_timeout(60_000)
     context.on("request", lambda asked: wrong.append(asked.url))
     context.on("weberror", lambda failed: wrong.append(str(failed.error)))
-    context.on("console", lambda said: wrong.append(said.text))
+    context.on("console", lambda message: wrong.append(message.text))
 
     def opened(**capabilities: Any) -> tuple[Page, Frame]:
         schema = {"properties": {"symbol": {}, "horizon": {}}}

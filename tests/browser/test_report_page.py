@@ -57,7 +57,7 @@ def opening(browser: Browser, file: Path, size: dict[str, int]) -> Iterator[Page
     context.set_default_timeout(60_000)
     context.on("request", lambda asked: wrong.append(asked.url))
     context.on("weberror", lambda failed: wrong.append(str(failed.error)))
-    context.on("console", lambda said: wrong.append(said.text))
+    context.on("console", lambda message: wrong.append(message.text))
     page = context.new_page()
     page.goto(file.as_uri())
     yield page

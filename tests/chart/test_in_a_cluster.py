@@ -83,13 +83,13 @@ def test_the_chart_can_be_installed_and_the_job_run_manually(
             "kubectl", "create", "secret", "generic", "tradingbot-secrets", "-n", NAMESPACE,
             f"--from-literal=HF_TOKEN={TOKEN}", f"--from-literal=DATABASE_URL={postgres_url}",
         ]))  # fmt: skip
-        said = install(cluster, env={
+        output = install(cluster, env={
             "HF_ENDPOINT": hub.url, "HF_SPACE_REPO": REPO, "KRONOS_SPACE_URL": hub.space_url,
             "KRONOS_DATA_SOURCE": "sample",
         })  # fmt: skip
-        assert "STATUS: deployed" in said
+        assert "STATUS: deployed" in output
         assert cluster.names("cronjobs") == ["tradingbot-kronos", "tradingbot-kronostrader"]
-        notes = said[said.index("NOTES:") :]
+        notes = output[output.index("NOTES:") :]
         assert all(command in notes for command in RUN_NOW.strip().splitlines())
 
         log = shell(cluster, RUN_NOW)

@@ -722,8 +722,8 @@ def test_the_bots_role_owns_its_database_and_is_no_superuser(
     """What the image runs on an empty volume, run on the tests' server."""
     objects = rendered(ci="postgres")
     pod = pods(objects)["tradingbots-postgres"]
-    [volume] = [one for one in pod["volumes"] if one["name"] == "set-up"]
-    [mount] = [one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "set-up"]
+    [volume] = [item for item in pod["volumes"] if item["name"] == "set-up"]
+    [mount] = [item for item in pod["containers"][0]["volumeMounts"] if item["name"] == "set-up"]
     assert mount["mountPath"] == "/docker-entrypoint-initdb.d"
     [item] = volume["secret"]["items"]
     assert item["path"].endswith(".sh")
@@ -832,7 +832,7 @@ def test_every_valid_schedule_format_is_accepted() -> None:
         *("5 22 * * 1-5", "*/15 0,12 1-7/2 jan-Jun,12 MON-FRI", "59 23 31 12 6", "00 05 ? * sun"),
         *("0/90 * * * *", "@daily", "@hourly", "0 0 29 2 *", "10-30/5,45 * * * 0"),
     ]
-    bots = [{"name": f"bot{n}bot", "schedule": one} for n, one in enumerate(schedules)]
+    bots = [{"name": f"bot{n}bot", "schedule": schedule} for n, schedule in enumerate(schedules)]
     helm("template", "tradingbots", CHART, "--set-json", f"bots={json.dumps(bots)}")
 
 

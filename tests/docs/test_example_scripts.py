@@ -103,9 +103,9 @@ def test_the_agent_of_the_example_asks_for_a_forecast_and_decides(
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
         monkeypatch.setenv("KRONOS_AI_MODEL", "some/model")
         assert specified("ai_tools.py")["decision"] == "Do not buy."
-    told = asked.bodies[1]["messages"][-1]
-    assert told["role"] == "tool"
-    assert told["content"].startswith("Kronos forecast of QQQ, 5 trading days ahead.")
+    answer = asked.bodies[1]["messages"][-1]
+    assert answer["role"] == "tool"
+    assert answer["content"].startswith("Kronos forecast of QQQ, 5 trading days ahead.")
 
 
 # our own ----------------------------------------------------------------------------------

@@ -95,8 +95,8 @@ def test_every_explained_log_line_exists_in_the_code(page: str) -> None:
     assert len(explained) > 5
     for line in explained:
         pattern = ".*".join(map(re.escape, line.split("…")))
-        said = texts("tradingbot") | texts("kronos_space")
-        assert any(re.search(pattern, text, re.DOTALL) for text in said), line
+        texts_of_code = texts("tradingbot") | texts("kronos_space")
+        assert any(re.search(pattern, text, re.DOTALL) for text in texts_of_code), line
 
 
 @cache

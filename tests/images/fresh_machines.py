@@ -69,9 +69,9 @@ def enter(root: Path, *command: str) -> str:
         for line in process.stdout:
             sys.stdout.write(line)
             lines.append(line)
-    said = "".join(lines)
-    assert process.returncode == 0, said[-3000:]
-    return said
+    output = "".join(lines)
+    assert process.returncode == 0, output[-3000:]
+    return output
 
 
 def _share_the_network(root: Path) -> None:

@@ -192,7 +192,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--requests", type=int, default=2400, help="at least (%(default)s)")
     made.add_argument(
-        "--seed", type=int, default=random.randrange(2**32), help="drawn, and told, if left out"
+        "--seed",
+        type=int,
+        default=random.randrange(2**32),
+        help="default: a random one, which is printed",
     )
     made.add_argument("--attack", action="store_true", help="attack Spaces instead, for minutes")
     return made

@@ -112,9 +112,9 @@ class ClusterHandler(Handler):
         known: dict[str, Object] = {}
         while not self.cluster.closing.wait(0.02):
             now = {item["metadata"]["name"]: item for item in self.cluster.find(path, "")}
-            for name, one in now.items():
-                if one != known.get(name):
-                    self._event("MODIFIED" if name in known else "ADDED", one)
+            for name, object_ in now.items():
+                if object_ != known.get(name):
+                    self._event("MODIFIED" if name in known else "ADDED", object_)
             for name in known.keys() - now.keys():
                 self._event("DELETED", known[name])
             if query.pop("sendInitialEvents", None):  # marks the end of the existing objects
@@ -125,8 +125,8 @@ class ClusterHandler(Handler):
                 self._event("BOOKMARK", bookmark)
             known = now
 
-    def _event(self, kind: str, one: Object) -> None:
-        self._chunk(json.dumps({"type": kind, "object": one}).encode() + b"\n")
+    def _event(self, kind: str, object_: Object) -> None:
+        self._chunk(json.dumps({"type": kind, "object": object_}).encode() + b"\n")
 
     def _begin_stream(self, kind: str) -> None:
         self.send_response(200)

@@ -6,7 +6,7 @@ from tradingbot.formatting import cause_text, innermost, quoted
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("message", "shown"),
     [
         (
             "(sqlite3.OperationalError) no such table: x (Background on this error at: "
@@ -28,9 +28,9 @@ from tradingbot.formatting import cause_text, innermost, quoted
     ],
 )
 def test_the_advice_of_a_library_to_read_its_manual_is_left_out(
-    said: str, shown: str | None
+    message: str, shown: str | None
 ) -> None:
-    assert quoted(said) == (shown or said)
+    assert quoted(message) == (shown or message)
 
 
 def test_the_cause_of_a_failed_call_is_its_innermost_reason() -> None:

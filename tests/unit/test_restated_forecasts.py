@@ -97,12 +97,12 @@ class RecordsForecasts(Bot):
 def _of_a_bot(market: Market, url: str, act: Callable[[RecordsForecasts], Any]) -> float:
     found: list[Forecast] = []
     act(market.bot(RecordsForecasts, url, symbol="AAPL", found=found))
-    [one] = found
-    raw = one.bars[0].raw
+    [outcome] = found
+    raw = outcome.bars[0].raw
     assert raw is not None
-    assert raw.close_quantiles[0.5] == pytest.approx(one.last_close * 1.03)
-    assert raw.close == one.bars[0].close
-    return one.bars[0].close
+    assert raw.close_quantiles[0.5] == pytest.approx(outcome.last_close * 1.03)
+    assert raw.close == outcome.bars[0].close
+    return outcome.bars[0].close
 
 
 def of_a_round(market: Market, url: str) -> float:
@@ -219,8 +219,8 @@ def test_days_of_two_vintages_are_never_mixed_into_one_forecast(
             },
         }
         rows = newest_forecast_rows(session, model="some-model", interval="1d")["AAPL"]
-    for name, one in found.items():
-        assert one is not None, name
-        assert {round(bar.close / one.last_close, 9) for bar in one.bars} == {1.03}, name
+    for name, stored in found.items():
+        assert stored is not None, name
+        assert {round(bar.close / stored.last_close, 9) for bar in stored.bars} == {1.03}, name
     assert {round(row.predicted_close / row.last_close, 9) for row in rows} == {1.03}
     assert len({row.last_close for row in rows}) == 1

@@ -135,7 +135,7 @@ class DataService:
         (contextlib.closing) to stop.
         """
 
-        def one(symbol: str, stopped: threading.Event) -> pd.DataFrame | DataError:
+        def frame_or_error(symbol: str, stopped: threading.Event) -> pd.DataFrame | DataError:
             try:
                 return self._history(symbol, interval, bars, stopped)
             except DataError as error:
@@ -143,8 +143,8 @@ class DataService:
 
         once = list(dict.fromkeys(symbols))
         if self._source.remote:
-            return as_they_end(one, once, workers=WORKERS)
-        return ((symbol, one(symbol, threading.Event())) for symbol in once)
+            return as_they_end(frame_or_error, once, workers=WORKERS)
+        return ((symbol, frame_or_error(symbol, threading.Event())) for symbol in once)
 
     def _history(
         self, symbol: str, interval: str, bars: int, stopped: threading.Event

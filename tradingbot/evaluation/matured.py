@@ -249,12 +249,12 @@ def _losses(actual: Floats, quantiles: Floats) -> Losses:
 
 
 def _concatenated(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    """Concatenate arrays of one dtype. numpy first compares its fields, which takes longer."""
+    """Concatenate arrays of one dtype, faster than numpy, which compares their fields first."""
     first, *others = arrays
     if not others:
         return first
     return np.frombuffer(
-        b"".join([first.tobytes(), *(one.tobytes() for one in others)]), first.dtype
+        b"".join([first.tobytes(), *(array.tobytes() for array in others)]), first.dtype
     )
 
 

@@ -63,8 +63,8 @@ def anytime_skill_intervals(
     # independent (r theirs - ours)² <= most var(r baseline - losses), a quadratic in r = 1 - s
     off, its = losses - ours[:, None], baseline - theirs[:, None]
     var_ours, covariance, var_theirs = (
-        np.einsum("bi,bi->b", one, other) / (sessions - 1)
-        for one, other in ((off, off), (off, its), (its, its))
+        np.einsum("bi,bi->b", first, second) / (sessions - 1)
+        for first, second in ((off, off), (off, its), (its, its))
     )
     square = independent * theirs**2 - limit * var_theirs
     middle = independent * theirs * ours - limit * covariance

@@ -255,8 +255,10 @@ def _of_trades(table: type[Base]) -> dict[str, ColumnElement[bool]]:
 def _faults(session: Session, conditions: Mapping[str, ColumnElement[bool]]) -> dict[str, int]:
     """Return how many rows lack each condition, and how many lack any, under the name ANY."""
     broken = {ANY: _broken(conditions.values())}
-    broken |= {name: _broken([one]) for name, one in conditions.items()}
-    counts = [func.coalesce(func.sum(case((one, 1), else_=0)), 0) for one in broken.values()]
+    broken |= {name: _broken([condition]) for name, condition in conditions.items()}
+    counts = [
+        func.coalesce(func.sum(case((condition, 1), else_=0)), 0) for condition in broken.values()
+    ]
     query = select(*counts).where(broken[ANY])
     found = session.execute(query, execution_options={EVERY_ROW: True}).one()
     return dict(zip(broken, map(int, found), strict=True))

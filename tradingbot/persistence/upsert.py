@@ -107,7 +107,10 @@ def _execute(
     columns = [model.__table__.c[name] for name in rows[0]]
     parts = (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
     documents = (_document(columns, part, dialect) for part in parts)
-    return sum(len(session.execute(_from_json(columns, returned, one)).all()) for one in documents)
+    return sum(
+        len(session.execute(_from_json(columns, returned, document)).all())
+        for document in documents
+    )
 
 
 def _from_json(columns: list[Any], statement: Any, document: str) -> Any:

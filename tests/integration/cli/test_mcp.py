@@ -147,9 +147,9 @@ def test_a_server_started_in_a_terminal_says_what_it_waits_for(tmp_path: Path) -
     server = start("tradingbot.kronosbot", "mcp", cwd=tmp_path, env=os.environ, **streams)
     os.close(writing)
     try:
-        with open(reading, encoding="utf-8") as said:  # noqa: PTH123 - a descriptor
-            said.readline()  # the line about the missing database
-            assert said.readline().startswith("Waiting for an assistant on standard input: ")
+        with open(reading, encoding="utf-8") as errors:  # noqa: PTH123 - a descriptor
+            errors.readline()  # the line about the missing database
+            assert errors.readline().startswith("Waiting for an assistant on standard input: ")
             server.send_signal(signal.SIGINT)
             assert server.wait(60) == 130
     finally:
@@ -167,7 +167,7 @@ def test_a_mistake_is_reported_in_one_line_with_an_exit_code(tmp_path: Path) -> 
             f"Error: cannot listen on 127.0.0.1:{port}: Address already in use; stop what listens "
             "there, or choose another port with --port\n"
         )
-    for arguments, said in (
+    for arguments, message in (
         (["--source", "nasdaq"], "--source='nasdaq': expected yahoo, sample or csv:DIR"),
         (["--port", "70000"], "--port='70000': expected a whole number from 0 to 65535"),
         (["--database-url", "oracle://x"], "oracle://x: databases of the kind"),
@@ -175,7 +175,7 @@ def test_a_mistake_is_reported_in_one_line_with_an_exit_code(tmp_path: Path) -> 
         done = kronosbot("mcp", *arguments, folder=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         [line] = done.stderr.splitlines()
-        assert said in line
+        assert message in line
 
 
 def test_unusable_standard_streams_are_reported_in_one_line(
@@ -186,16 +186,16 @@ def test_unusable_standard_streams_are_reported_in_one_line(
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.startswith("Error: standard input or output is closed: an assistant starts this")
-    (tmp_path / "asked").write_bytes(b'{"jsonrpc":"2.0","id":0,"method":"ping"}\n')
+    (tmp_path / "requests").write_bytes(b'{"jsonrpc":"2.0","id":0,"method":"ping"}\n')
     with (
-        (tmp_path / "asked").open() as asked,
+        (tmp_path / "requests").open() as requests,
         Path("/dev/full").open("w") as full,
-        (tmp_path / "said").open("w") as said,
+        (tmp_path / "errors").open("w") as errors,
     ):
-        streams = {"stdin": asked.fileno(), "stdout": full.fileno(), "stderr": said.fileno()}
+        streams = {"stdin": requests.fileno(), "stdout": full.fileno(), "stderr": errors.fileno()}
         env = {**os.environ, **environ}
         assert start("tradingbot.kronosbot", "mcp", cwd=tmp_path, env=env, **streams).wait(60) == 1
-    assert (tmp_path / "said").read_text() == (
+    assert (tmp_path / "errors").read_text() == (
         "Error: standard output cannot be written: [Errno 28] No space left on device\n"
     )
 

@@ -47,7 +47,7 @@ def test_report_uses_candle_files_if_the_database_has_no_candles(
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         ((), 1, "there is no sqlite:///kronos.db yet: `kronosbot run` fills it"),
         (("--out", "missing/report.html"), 2, "cannot be written: No such file or directory; give"),
@@ -59,13 +59,13 @@ def test_report_uses_candle_files_if_the_database_has_no_candles(
     ],
 )
 def test_a_mistake_is_reported_in_one_line_with_an_exit_code(
-    tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+    tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     done = kronosbot("report", *arguments, folder=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("Error: ")
-    assert said in line
+    assert message in line
     assert list(tmp_path.iterdir()) == []
 
 

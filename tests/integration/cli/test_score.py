@@ -35,8 +35,8 @@ def test_forecasts_of_one_run_on_the_sample_are_scored_but_too_few(
         "2013-02-28T00:00:00",
     )
 
-    one = json.loads(kronosbot("score", "--json", "--symbols", "IBM", folder=tmp_path).stdout)
-    assert one["scored"] == 5
+    ibm = json.loads(kronosbot("score", "--json", "--symbols", "IBM", folder=tmp_path).stdout)
+    assert ibm["scored"] == 5
 
     wrong = kronosbot("score", "--source", "yahooo", folder=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")

@@ -187,7 +187,7 @@ def test_the_model_option_runs_only_that_model(two_models: str, sqlite_url: str)
 
 
 @pytest.mark.parametrize(
-    ("models", "said"),
+    ("models", "reason"),
     [
         ("kronos-nano,kronos-base", "'kronos-base': the Space at {url} has kronos-nano, me/tuned"),
         ("kronos-nano,x=http://127.0.0.1:9", "http://127.0.0.1:9 was not ready within 1 s"),
@@ -195,14 +195,14 @@ def test_the_model_option_runs_only_that_model(two_models: str, sqlite_url: str)
     ],
 )
 def test_an_unavailable_challenger_is_left_out_alone(
-    two_models: str, sqlite_url: str, models: str, said: str
+    two_models: str, sqlite_url: str, models: str, reason: str
 ) -> None:
-    models, said = (text.format(url=two_models) for text in (models, said))
+    models, reason = (text.format(url=two_models) for text in (models, reason))
     done = Job(two_models, sqlite_url, f"{models},tuned").night()
     assert (done.ending.exit_code, done.rows) == (0, 8)
     lost, kept = done.challengers
     assert lost.failure is not None
-    assert said in lost.failure
+    assert reason in lost.failure
     assert "\n" not in lost.failure
     assert (lost.stored, kept.stored, kept.failure) == (0, 4, None)
     assert ledger(sqlite_url) == {("kronos-nano", False): 8, ("me/tuned", True): 8}

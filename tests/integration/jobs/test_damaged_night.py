@@ -56,7 +56,7 @@ def night(space_url: str, database: str, candles: Path) -> Any:
 def damage(file: Path, table: type[Base]) -> None:
     """Give every other row another accident, as far as the table's keys allow it."""
     ways: list[tuple[str, Any]] = list(accidents(table))
-    columns = [one.name for one in table.__table__.columns if isinstance(one.type, Json)]
+    columns = [column.name for column in table.__table__.columns if isinstance(column.type, Json)]
     ways += [(name, value) for name in columns for value in WRONG]
     with closing(sqlite3.connect(file)) as connection, connection:
         rows = connection.execute(f"SELECT rowid FROM {table.__tablename__}").fetchall()

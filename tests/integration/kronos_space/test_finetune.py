@@ -77,7 +77,7 @@ def test_ctrl_c_leaves_the_best_weights_as_a_checkpoint_without_a_verdict(place:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         (["--until", "2016-08-19"], "3 sessions are left for the verdict"),
         (["--until", "2015-02-01"], "32 sessions are left to learn from"),
@@ -87,10 +87,10 @@ def test_ctrl_c_leaves_the_best_weights_as_a_checkpoint_without_a_verdict(place:
         (["--base", "no-such-model"], "neither a known model nor a folder"),
     ],
 )
-def test_a_mistake_is_a_one_line_error(place: Path, given: list[str], told: str) -> None:
+def test_a_mistake_is_a_one_line_error(place: Path, given: list[str], message: str) -> None:
     done = run(COMMAND, *arguments("refused", *given), cwd=place, env=ENV)
     assert done.returncode in (1, 2)
     assert done.stdout == ""
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (place / "refused").exists()

@@ -103,7 +103,7 @@ def test_events_and_status_are_returned_as_text_and_as_documents(space: Server) 
 
 
 @pytest.mark.parametrize(
-    ("tool", "arguments", "said"),
+    ("tool", "arguments", "message"),
     [
         ("forecast", {}, "symbol: Field required"),
         ("forecast", request(samples=9999), "samples 9999: expected at most 256"),
@@ -116,11 +116,11 @@ def test_events_and_status_are_returned_as_text_and_as_documents(space: Server) 
     ],
 )
 def test_a_refusal_of_predict_is_a_tool_error_with_the_same_text(
-    space: Server, tool: str, arguments: dict[str, Any], said: str
+    space: Server, tool: str, arguments: dict[str, Any], message: str
 ) -> None:
     result = result_of(post(space, call(tool, arguments)))
     assert result["isError"]
-    assert said in result["content"][0]["text"]
+    assert message in result["content"][0]["text"]
 
 
 def test_a_caller_without_the_key_is_refused_before_anything_is_read(space: Server) -> None:

@@ -91,10 +91,10 @@ def test_a_checkpoint_is_published_privately_and_loaded_by_its_revision(
     home = tmp_path / "home"
     home.mkdir()
     name = f"{REPO}@{revision}"
-    status, said = load(hub.url, home, name, "hf_of_somebody_else")
+    status, errors = load(hub.url, home, name, "hf_of_somebody_else")
     assert status == 1
-    assert f"{REPO}@00000000 is not available from the Hub" in said
-    assert "HF_TOKEN if it is private" in said
+    assert f"{REPO}@00000000 is not available from the Hub" in errors
+    assert "HF_TOKEN if it is private" in errors
     assert load(hub.url, home, name, READ_TOKEN) == (0, load_checkpoint(str(good)).name)
     # the cached copy is used
     assert load(NOBODY, home, name, "") == (0, load_checkpoint(str(good)).name)

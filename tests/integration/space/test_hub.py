@@ -51,14 +51,14 @@ def space_of(hub: Hub, timeouts: Timeouts = QUICK) -> HubSpace:
 def test_a_paused_space_is_woken_for_the_block_and_paused_after_it(
     hub: Hub, client: KronosClient
 ) -> None:
-    said: list[str] = []
-    with running_space(space_of(hub), client, timeout=20, say=said.append) as health:
+    messages: list[str] = []
+    with running_space(space_of(hub), client, timeout=20, say=messages.append) as health:
         assert hub.running
         assert health["boot_id"] == hub.boot_id()
     assert (hub.running, hub.stage) == (False, "PAUSED")
     assert hub.actions()[-2:] == ["pause", "runtime"], "the pause is verified"
-    assert said[0] == f"Space {REPO} (PAUSED): restarting"
-    assert said[-1] == f"Space {REPO}: paused"
+    assert messages[0] == f"Space {REPO} (PAUSED): restarting"
+    assert messages[-1] == f"Space {REPO}: paused"
 
 
 def test_the_old_container_is_never_mistaken_for_the_new_one(

@@ -104,14 +104,14 @@ def test_one_of_several_simultaneous_runs_wakes_the_space_and_the_last_pauses_it
 def test_a_later_run_joins_and_the_first_to_end_does_not_pause_the_space(
     hub: Hub, stay: Stay
 ) -> None:
-    said: list[str] = []
-    first = stay(say=said.append)
+    messages: list[str] = []
+    first = stay(say=messages.append)
     health = first.__enter__()
     with stay() as joined:
         assert joined["boot_id"] == health["boot_id"]
         first.__exit__(None, None, None)
         assert hub.running
-        assert said[-1] == f"Space {REPO}: left to the runs that still use it"
+        assert messages[-1] == f"Space {REPO}: left to the runs that still use it"
     assert hub.starts == 1
     assert not hub.running
 
@@ -161,19 +161,19 @@ def waking(database: str) -> Iterator[subprocess.Popen[str]]:
 def test_when_the_waking_run_dies_another_takes_its_place(
     hub: Hub, stay: Stay, database: str
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     with waking(database) as other:
 
         def kill_when_waited_for() -> None:
-            while not said:
+            while not messages:
                 time.sleep(0.01)
             other.kill()
 
         threading.Thread(target=kill_when_waited_for).start()
-        with stay(say=said.append):
+        with stay(say=messages.append):
             assert hub.running
-    assert said[0].startswith(f"Space {REPO}: waiting for kronosbot")
-    assert f"process {other.pid} on" in said[0]
+    assert messages[0].startswith(f"Space {REPO}: waiting for kronosbot")
+    assert f"process {other.pid} on" in messages[0]
     assert not hub.running
 
 
@@ -190,23 +190,23 @@ def test_a_waiting_run_gives_up_at_the_deadline_and_leaves_the_space_alone(
 
 
 def test_a_run_does_not_join_a_space_that_died_under_others(hub: Hub, stay: Stay) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     first = stay()
     first.__enter__()
     assert hub.container is not None
     hub.container.kill()
 
     def leave_when_waited_for() -> None:
-        while not said:
+        while not messages:
             time.sleep(0.01)
         first.__exit__(None, None, None)
 
     leaver = threading.Thread(target=leave_when_waited_for)
     leaver.start()
-    with stay(say=said.append):
+    with stay(say=messages.append):
         assert hub.running
     leaver.join()
-    assert "waiting for" in said[0]
+    assert "waiting for" in messages[0]
     assert hub.starts == 2
     assert not hub.running
 
@@ -215,10 +215,10 @@ def test_a_run_does_not_join_a_space_that_died_under_others(hub: Hub, stay: Stay
 def test_after_a_database_restart_the_first_run_to_end_lets_others_renew_their_locks(
     hub: Hub, stay: Stay, database: str
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def say(line: str) -> None:
-        said.append(line)
+        messages.append(line)
         if "the database restarted" in line:
             other.renew()  # as it does after each batch
 
@@ -231,7 +231,7 @@ def test_after_a_database_restart_the_first_run_to_end_lets_others_renew_their_l
                 session.execute(text(END_OTHER_SESSIONS))
             first.__exit__(None, None, None)
             assert hub.running
-            assert said[-1] == f"Space {REPO}: left to the runs that still use it"
+            assert messages[-1] == f"Space {REPO}: left to the runs that still use it"
     assert (hub.starts, hub.running) == (1, False)
 
 

@@ -115,13 +115,13 @@ def test_a_local_spaces_warnings_and_the_end_of_its_log_are_reported(
         return popen([command[0], "-c", LOGGING], **options)
 
     monkeypatch.setattr(subprocess, "Popen", other_program)
-    said: list[str] = []
+    messages: list[str] = []
     with (
         pytest.raises(SpaceError, match=r"could not start: ValueError: 7$"),
-        local_space(say=said.append),
+        local_space(say=messages.append),
     ):
         pass
-    assert said == ["Space: the small model", "Space: it broke"]
+    assert messages == ["Space: the small model", "Space: it broke"]
 
 
 def test_a_killed_job_leaves_no_local_space_running() -> None:

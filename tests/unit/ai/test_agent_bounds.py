@@ -78,9 +78,9 @@ def test_a_long_result_is_truncated_with_a_note(run: Any) -> None:
 
     model = Scripted(answers=[wants(("book", {}), ("fail", {})), AIMessage("ok")])
     run(model, book, fail)
-    (_, told), (_, failed) = results(model)
-    assert told.endswith("[Cut: these are the first 30,000 of 1,000,000 characters.]")
-    assert len(told) < MAX_CHARACTERS + 100
+    (_, result), (_, failed) = results(model)
+    assert result.endswith("[Cut: these are the first 30,000 of 1,000,000 characters.]")
+    assert len(result) < MAX_CHARACTERS + 100
     assert len(failed) < MAX_CHARACTERS + 100
 
 
@@ -161,9 +161,9 @@ def test_a_bot_with_odd_names_and_numbers_is_read_in_short_lines(
         ]
     )
     ask(model, bot=bot)
-    for _, told in results(model):
-        assert max(map(len, told.splitlines())) < 600
-        assert not any(line.startswith("SYSTEM") for line in told.splitlines())
+    for _, result in results(model):
+        assert max(map(len, result.splitlines())) < 600
+        assert not any(line.startswith("SYSTEM") for line in result.splitlines())
 
 
 def test_the_names_of_many_calls_are_shortened_in_the_error() -> None:

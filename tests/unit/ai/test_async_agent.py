@@ -149,8 +149,8 @@ def test_errors_of_a_coroutine_go_back_to_the_model(
 
     model = Scripted(answers=[wants(("broken", {})), AIMessage("I cannot say.")])
     assert run(model, broken) == "I cannot say."
-    [(status, told)] = results(model)
-    assert (status, told[: len(says_)]) == ("error", says_)
+    [(status, message)] = results(model)
+    assert (status, message[: len(says_)]) == ("error", says_)
 
 
 def test_an_event_loop_blocked_by_a_tool_is_replaced() -> None:
@@ -252,8 +252,8 @@ def test_cancelling_the_agent_cancels_its_tools() -> None:
 
 def streamed_call(name: str, arguments: dict[str, Any], before: str = "") -> Stream:
     [call] = tool_calls((name, arguments))["tool_calls"]
-    said = [{"content": before}] if before else []
-    return Stream([*said, {"tool_calls": [{"index": 0, **call}]}], "tool_calls")
+    pieces = [{"content": before}] if before else []
+    return Stream([*pieces, {"tool_calls": [{"index": 0, **call}]}], "tool_calls")
 
 
 def test_text_arrives_while_the_model_is_still_generating(served: Serve) -> None:
@@ -379,9 +379,9 @@ def test_any_exception_of_a_tool_becomes_an_error_for_the_model(
     }[way]
     model = Scripted(answers=[wants(("raises", {}), ("double", {"number": 2})), AIMessage("ok")])
     assert asking(model, schema, double) == "ok"
-    (status, said), good = results(model)
+    (status, message), good = results(model)
     assert (status, good) == ("error", ("success", "4"))
-    assert said.startswith("Error: ")
+    assert message.startswith("Error: ")
 
 
 def test_the_shared_loop_survives_a_coroutine_that_raises_system_exit() -> None:

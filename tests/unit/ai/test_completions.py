@@ -214,14 +214,14 @@ def test_arguments_that_are_not_an_object_go_back_to_the_model(
         first = Stream([{"tool_calls": [delta]} for delta in deltas], "tool_calls")  # type: ignore[assignment]
     asked = served(first, streamed("Four.") if first is not script else text_answer("Four."))
     assert way(double) == "Four."
-    told = {
+    answers = {
         message["tool_call_id"]: message["content"]
         for message in asked.bodies[1]["messages"]
         if message["role"] == "tool"
     }
-    assert told.pop("call_0") == "4"
-    assert len(told) == len(NO_OBJECTS)
-    for text in told.values():
+    assert answers.pop("call_0") == "4"
+    assert len(answers) == len(NO_OBJECTS)
+    for text in answers.values():
         assert text.startswith("Error: the arguments cannot be read")
 
 

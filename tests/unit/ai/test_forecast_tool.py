@@ -94,8 +94,8 @@ def test_odd_spellings_of_a_ticker_and_a_horizon_are_understood(
     symbols = ("aapl", " AAPL ", "$AAPL", "'AAPL'", "NASDAQ:AAPL")
     horizons: tuple[Any, ...] = (5, "5", "5 days", "5 trading days", 5.0)
     for symbol, horizon in zip(symbols, horizons, strict=True):
-        told = ask(symbol=symbol, horizon=horizon)
-        assert "AAPL, 5 trading days ahead" in told, (symbol, horizon)
+        answer = ask(symbol=symbol, horizon=horizon)
+        assert "AAPL, 5 trading days ahead" in answer, (symbol, horizon)
 
 
 @pytest.mark.parametrize("horizon", [0, -3, 31, 10_000, "10,000", "a week", "", 2.5, None, [5]])

@@ -232,7 +232,7 @@ def test_a_file_that_is_no_database_is_reported_in_a_line(market: Market, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "message"),
     [
         ("forecast", {}, "symbol: Field required"),
         ("forecast", {"symbol": ["AAPL"]}, "symbol: Input should be a valid string"),
@@ -266,11 +266,11 @@ def test_a_file_that_is_no_database_is_reported_in_a_line(market: Market, tmp_pa
     ],
 )
 def test_a_wrong_call_gets_one_line_with_the_correct_usage(
-    market: Market, sqlite_url: str, name: str, arguments: dict[str, Any], said: str
+    market: Market, sqlite_url: str, name: str, arguments: dict[str, Any], message: str
 ) -> None:
     result = call(market, sqlite_url, name, **arguments)
     assert result.is_error
-    assert said in result.content[0].text
+    assert message in result.content[0].text
     assert len(result.content[0].text) < 800
 
 

@@ -257,7 +257,7 @@ def tuned(tmp_path: Path, sqlite_url: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reason"),
     [
         ([], "30 None fast False {'depth': 3, 'table': {'a': 1}}"),
         (["--window", "5", "--level", "-0.5"], "5 -0.5 fast False"),
@@ -266,15 +266,15 @@ def tuned(tmp_path: Path, sqlite_url: str) -> Any:
     ],
 )
 def test_keywords_of_a_strategy_are_options(
-    tuned: Any, arguments: list[str], said: str, capsys: Output
+    tuned: Any, arguments: list[str], reason: str, capsys: Output
 ) -> None:
     assert run(tuned, "--json", *arguments) == 0
     [decision] = json.loads(capsys.readouterr().out)["decisions"].values()
-    assert decision["reason"].startswith(said)
+    assert decision["reason"].startswith(reason)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--window", "0"], "window=0: expected 1 or more"),
         (["--window", "x"], "valid integer"),
@@ -285,10 +285,10 @@ def test_keywords_of_a_strategy_are_options(
     ],
 )
 def test_a_wrong_value_of_a_keyword_ends_with_2_and_trades_nothing(
-    tuned: Any, sqlite_url: str, arguments: list[str], said: str, capsys: Output
+    tuned: Any, sqlite_url: str, arguments: list[str], message: str, capsys: Output
 ) -> None:
     assert run(tuned, *arguments) == 2
-    assert said in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
     assert rows(sqlite_url) == 0
 
 

@@ -221,11 +221,13 @@ def test_the_command_reports_a_mistake_in_one_line(
 
 def test_min_skill_uses_the_served_forecast_and_its_record(market: Market, sqlite_url: str) -> None:
     # Kronos forecasts +3 %; calibration reduced it to +0.4 %, with a band around the last close
-    said = flat_forecast("AAPL", FRIDAY, **RISING)
+    rising = flat_forecast("AAPL", FRIDAY, **RISING)
     served = {0.1: 98.0, 0.5: 100.4, 0.9: 104.0}
-    bars = tuple(replace(bar, close_quantiles=served, prob_up=0.6, raw=bar) for bar in said.bars)
+    bars = tuple(replace(bar, close_quantiles=served, prob_up=0.6, raw=bar) for bar in rising.bars)
     shares = {"kronos": 0.1, "random walk": 0.2, "ewma walk": 0.3, "range walk": 0.4}
-    combined = replace(said, bars=bars, shares=shares, calibration="combined until 2024-05-16, n=9")
+    combined = replace(
+        rising, bars=bars, shares=shares, calibration="combined until 2024-05-16, n=9"
+    )
     store(sqlite_url, combined)
     assert decide(market, sqlite_url)[0] == 1  # the uncalibrated mean of Kronos
     found, reason = decide(market, sqlite_url, min_skill=0.0)

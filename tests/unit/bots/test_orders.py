@@ -253,12 +253,12 @@ def test_an_order_of_a_halted_ticker_lapses_after_20_sessions_with_a_message(
         return exchange.round(f"{SESSIONS[position]} 22:00", bars=bars, answers=answers, **both)
 
     at(2, AAPL=1)
-    said = [at(last).remarks] if between else []
+    remarks = [at(last).remarks] if between else []
     found = at(end)
-    said.append(found.remarks)
+    remarks.append(found.remarks)
     expected = [("buy", "AAPL", 100.0 + last + 1)] if fills else []
     assert [trade[:3] for trade in exchange.trades()] == expected
-    lapsed = [note for notes in said for note in notes if "has lapsed" in note]
+    lapsed = [note for notes in remarks for note in notes if "has lapsed" in note]
     waited = missed if between else end - 2
     said_once = f"AAPL: the decision on {SESSIONS[2]} 00:00 has lapsed: {waited}"
     assert [note.split(" sessions")[0] for note in lapsed] == ([] if fills else [said_once])

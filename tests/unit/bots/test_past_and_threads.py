@@ -187,12 +187,12 @@ def test_a_thread_started_before_the_backtest_cannot_see_the_present(sqlite_url:
     asked, answered = threading.Semaphore(0), threading.Semaphore(0)
     found: list[Any] = []
     late = BARS.index[3].to_pydatetime()
-    said = {"last_close": 9.8, "low": 9.0, "high": 11.0, "prob_up": 0.5}
+    rising = {"last_close": 9.8, "low": 9.0, "high": 11.0, "prob_up": 0.5}
     with get_db_session(sqlite_url) as session:
         session.add(BotRow(name="b", portfolio={"USD": 5.0}))
         for model, days in (("then", 0.5), ("now", 500)):  # made before the next open, and after it
             made = flat_forecast(
-                "AAPL", late, close=10.0, model=model, made_at=late + timedelta(days=days), **said
+                "AAPL", late, close=10.0, model=model, made_at=late + timedelta(days=days), **rising
             )
             store_forecasts(session, [made])
 

@@ -73,8 +73,8 @@ class CorporateActionSource:
         if self.tells:
             since = start.date()
             for name, found in (("splits", self.splits), ("dividends", self.dividends)):
-                told = {DAYS[day]: value for day, value in found.items()}
-                frame.attrs[name] = {d: v for d, v in told.items() if d.date() >= since}
+                dated = {DAYS[day]: value for day, value in found.items()}
+                frame.attrs[name] = {d: v for d, v in dated.items() if d.date() >= since}
         return frame
 
 
@@ -217,9 +217,9 @@ def test_a_round_warns_if_dividends_are_unknown(
     market = Market(tmp_path / "candles")
     market.write(symbol, [98.0, 99.0, 101.0, 100.0])
     market.bot(ScriptedBot, sqlite_url, symbol=symbol, answers={symbol: 1}).run()
-    said = f"{symbol}: the source reports no dividends, so none are credited"
+    remark = f"{symbol}: the source reports no dividends, so none are credited"
     assert (
-        said in market.bot(ScriptedBot, sqlite_url, symbol=symbol, answers={}).run().remarks
+        remark in market.bot(ScriptedBot, sqlite_url, symbol=symbol, answers={}).run().remarks
     ) is reported
 
 
@@ -330,11 +330,11 @@ def test_stored_splits_are_applied_like_those_of_the_source(sqlite_url: str) -> 
 def test_a_dividend_is_credited_once_for_shares_held_before_its_day(
     sqlite_url: str, later: int
 ) -> None:
-    told = {45: 5.0, 50: 7.0, 50 + later: 0.5}
-    bot(sqlite_url, CorporateActionSource(50, {}, told), 1).run()
+    dividends = {45: 5.0, 50: 7.0, 50 + later: 0.5}
+    bot(sqlite_url, CorporateActionSource(50, {}, dividends), 1).run()
     bought = portfolio(sqlite_url)["AAPL"]
     for _ in range(2):
-        done = bot(sqlite_url, CorporateActionSource(50 + later, {}, told)).run()
+        done = bot(sqlite_url, CorporateActionSource(50 + later, {}, dividends)).run()
     assert done.portfolio["USD"] == pytest.approx(0.5 * bought)
     [booked] = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
     assert (booked.quantity, booked.price, booked.costs) == (bought, 0.5, 0)
@@ -344,16 +344,16 @@ def test_a_dividend_is_credited_once_for_shares_held_before_its_day(
 def test_a_dividend_on_the_day_of_a_fill_goes_to_the_seller(
     sqlite_url: str,
 ) -> None:
-    told = {53: 0.5, 55: 0.25}
+    dividends = {53: 0.5, 55: 0.25}
     options: dict[str, Any] = {"fill": "open"}
     bot(sqlite_url, CorporateActionSource(50), 1, **options).run()
     bot(
-        sqlite_url, CorporateActionSource(52, {}, told), -1, **options
+        sqlite_url, CorporateActionSource(52, {}, dividends), -1, **options
     ).run()  # bought at the open of bar 51
     held = portfolio(sqlite_url)["AAPL"]
     assert held > 0
     bot(
-        sqlite_url, CorporateActionSource(57, {}, told), **options
+        sqlite_url, CorporateActionSource(57, {}, dividends), **options
     ).run()  # sold at the open of bar 53
     paid = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
     assert [(trade.quantity, trade.executed_at) for trade in paid] == [(held, DAYS[53])]
@@ -361,17 +361,17 @@ def test_a_dividend_on_the_day_of_a_fill_goes_to_the_seller(
 
 
 def test_a_dividend_waits_for_an_order_whose_ticker_lacks_its_newest_bar(sqlite_url: str) -> None:
-    told = {52: 0.5, 55: 0.25}
+    dividends = {52: 0.5, 55: 0.25}
     options: dict[str, Any] = {"fill": "open", "tickers": ["AAPL", "IBM"]}
     bot(sqlite_url, CorporateActionSource(50), 1, **options).run()  # buys at the open of bar 51
     bot(sqlite_url, CorporateActionSource(51), -1, **options).run()  # sells at the open of bar 52
-    missing = CorporateActionSource(57, {}, told, ends={"AAPL": 55})
+    missing = CorporateActionSource(57, {}, dividends, ends={"AAPL": 55})
     done = bot(sqlite_url, missing, **options).run()
     assert "AAPL" in done.left_out
     held = portfolio(sqlite_url)["AAPL"]
     assert held > 0
     for _ in range(2):
-        bot(sqlite_url, CorporateActionSource(58, {}, told), **options).run()
+        bot(sqlite_url, CorporateActionSource(58, {}, dividends), **options).run()
     paid = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
     of_aapl = [trade for trade in paid if trade.symbol == "AAPL"]
     assert [(trade.quantity, trade.executed_at) for trade in of_aapl] == [(held, DAYS[52])]
@@ -382,10 +382,10 @@ def test_a_dividend_waits_for_an_order_whose_ticker_lacks_its_newest_bar(sqlite_
 def test_an_order_filled_late_earns_the_dividends_since_its_fill(
     sqlite_url: str, later: int
 ) -> None:
-    told = {51: 9.0, 52: 0.5}  # the first one on the day of the fill
+    dividends = {51: 9.0, 52: 0.5}  # the first one on the day of the fill
     bot(sqlite_url, CorporateActionSource(50), 1, fill="open").run()
     for _ in range(2):
-        bot(sqlite_url, CorporateActionSource(50 + later, {}, told), fill="open").run()
+        bot(sqlite_url, CorporateActionSource(50 + later, {}, dividends), fill="open").run()
     held = portfolio(sqlite_url)["AAPL"]
     assert held == pytest.approx(10_000 / CLOSES[51])
     [paid] = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
@@ -394,7 +394,7 @@ def test_an_order_filled_late_earns_the_dividends_since_its_fill(
 
 
 def down(
-    url: str, today: int, told: Mapping[int, float], splits: Mapping[int, float] = {}
+    url: str, today: int, dividends: Mapping[int, float], splits: Mapping[int, float] = {}
 ) -> DataService:
     """A source that is down; the job has stored the candles up to `today`."""
     shared: dict[str, Any] = {
@@ -403,7 +403,7 @@ def down(
         "sessions": partial(get_db_session, url),
     }
     for symbol in ("AAPL", "IBM"):
-        DataService(CorporateActionSource(today, splits, told), **shared).history(symbol)
+        DataService(CorporateActionSource(today, splits, dividends), **shared).history(symbol)
 
     def fetch(symbol: str, *asked: Any) -> pd.DataFrame:
         raise DataUnavailable("no answer", symbol=symbol)
@@ -418,7 +418,7 @@ def down(
 def test_dividends_missed_during_an_outage_are_credited_afterwards(
     sqlite_url: str, traded: str
 ) -> None:
-    told = {53: 0.5, 58: 0.25}
+    dividends = {53: 0.5, 58: 0.25}
     options: dict[str, Any] = {
         "fill": "open" if traded.endswith("open") else "close", "tickers": ["AAPL", "IBM"]
     }  # fmt: skip
@@ -426,16 +426,16 @@ def test_dividends_missed_during_an_outage_are_credited_afterwards(
     bot(sqlite_url, CorporateActionSource(51), 0, **options).run()  # the order fills at this open
     held = portfolio(sqlite_url).get("AAPL", 0.0)
     answer = {"kept": 0, "bought": 1}.get(traded, -1)
-    tried = bot(sqlite_url, None, answer, data=down(sqlite_url, 55, told), **options).run()
+    tried = bot(sqlite_url, None, answer, data=down(sqlite_url, 55, dividends), **options).run()
     if held:
         assert (
             f"AAPL: the source could not be asked for its dividends since {DAYS[51]:%Y-%m-%d}; a "
             "later round credits them" in tried.remarks
         )
-    bot(sqlite_url, None, 0, data=down(sqlite_url, 57, told), **options).run()
+    bot(sqlite_url, None, 0, data=down(sqlite_url, 57, dividends), **options).run()
     assert not [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
     for _ in range(2):
-        bot(sqlite_url, CorporateActionSource(60, {}, told), 0, **options).run()
+        bot(sqlite_url, CorporateActionSource(60, {}, dividends), 0, **options).run()
     now = portfolio(sqlite_url)["AAPL"]
     assert bool(now) is (traded in ("kept", "bought"))
     paid = [
@@ -451,19 +451,21 @@ def test_dividends_missed_during_an_outage_are_credited_afterwards(
 def test_a_split_found_during_an_outage_waits_for_the_dividends(
     sqlite_url: str, traded: str
 ) -> None:
-    splits, told = {53: 10.0}, {52: 0.02, 54: 0.05}  # amounts per share of today
+    splits, dividends = {53: 10.0}, {52: 0.02, 54: 0.05}  # amounts per share of today
     fill = "open" if traded.endswith("open") else "close"
     bot(sqlite_url, CorporateActionSource(50), 1, fill=fill).run()
     bot(sqlite_url, CorporateActionSource(51), fill=fill).run()  # the order fills at this open
     held = portfolio(sqlite_url)["AAPL"]
     for today in (55, 57):
-        data = down(sqlite_url, today, told, splits)
+        data = down(sqlite_url, today, dividends, splits)
         with pytest.raises(DataError, match=r"a split since .* not traded until a round"):
             bot(sqlite_url, None, -1, data=data, fill=fill).run()
         assert portfolio(sqlite_url)["AAPL"] == held
     answer = 0 if traded == "kept" else -1
     for today in (60, 61):
-        done = bot(sqlite_url, CorporateActionSource(today, splits, told), answer, fill=fill).run()
+        done = bot(
+            sqlite_url, CorporateActionSource(today, splits, dividends), answer, fill=fill
+        ).run()
     paid = [
         (trade.quantity, trade.price) for trade in trades(sqlite_url) if trade.side == "dividend"
     ]

@@ -293,17 +293,17 @@ def test_when_yahoo_refuses_cached_bars_are_used_with_a_warning(
     nights.market.refusing = lambda ticker: True
     history = nights.history(MONDAY)
     pd.testing.assert_frame_equal(history, before)
-    said = (
+    refusal = (
         "Yahoo refuses more requests for now (429); try again in some minutes; "
         "the cached bars up to 2024-03-04 are used"
     )
-    assert history.attrs["warnings"] == [said]
+    assert history.attrs["warnings"] == [refusal]
     history = nights.history(datetime(2024, 3, 7, 22))
     age = "the newest bar is of 2024-03-04; sessions since: 3"
-    assert history.attrs["warnings"] == [said, age]
+    assert history.attrs["warnings"] == [refusal, age]
     assert [record.getMessage() for record in caplog.records] == [
-        f"SPY: {said}",
-        f"SPY: {said}; {age}",
+        f"SPY: {refusal}",
+        f"SPY: {refusal}; {age}",
     ]
 
 

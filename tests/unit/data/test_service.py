@@ -589,13 +589,13 @@ def test_a_network_failure_is_a_transient_one_line_error() -> None:
 
 
 def test_error_messages_of_curl_are_shortened_to_the_cause() -> None:
-    said = (
+    message = (
         "Failed to perform, curl: (6) Could not resolve host: query2.finance.yahoo.com. See "
         "https://curl.se/libcurl/c/libcurl-errors.html first for more details."
     )
 
     def chart(request: requests.PreparedRequest) -> tuple[int, str]:
-        raise requests.ConnectionError(said)
+        raise requests.ConnectionError(message)
 
     service, _ = yahoo(chart, now=day("2024-03-01"))
     with pytest.raises(DataUnavailable) as caught:

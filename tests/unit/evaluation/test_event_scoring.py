@@ -96,14 +96,14 @@ def test_an_events_outcome_depends_on_the_bars_after_the_forecast(
     sqlite_url: str, event: str
 ) -> None:
     keep(sqlite_url, *of_every_night("AAPL", event, [0.5]))
-    one, left = resolved(sqlite_url)
-    assert isinstance(one, EventOutcomes)
-    assert len(one) == 3 * PAST.sessions - 6
-    assert 0 < one.happened.mean() < 1
+    outcome, left = resolved(sqlite_url)
+    assert isinstance(outcome, EventOutcomes)
+    assert len(outcome) == 3 * PAST.sessions - 6
+    assert 0 < outcome.happened.mean() < 1
     assert isinstance(left, Unresolved)
     assert (left.reason, left.n) == (UnresolvedReason.NOT_YET, 6)
     bars = candles("AAPL")
-    for target, step, happened in zip(one.target, one.step, one.happened, strict=True):
+    for target, step, happened in zip(outcome.target, outcome.step, outcome.happened, strict=True):
         end = bars.index.get_loc(target)
         window, last = bars.iloc[end - step + 1 : end + 1], bars["close"].iloc[end - step]
         expected = {
@@ -208,16 +208,16 @@ def test_the_first_vintage_from_complete_bars_is_scored(sqlite_url: str) -> None
         asked(bars_hash="whole", probability=0.2, prediction_made_at=day + timedelta(hours=23)),
         asked(bars_hash="later", probability=0.3, prediction_made_at=day + timedelta(hours=50)),
     )
-    [one] = resolved(sqlite_url)
-    assert isinstance(one, EventOutcomes)
-    assert one.probability.tolist() == [0.2]
+    [outcome] = resolved(sqlite_url)
+    assert isinstance(outcome, EventOutcomes)
+    assert outcome.probability.tolist() == [0.2]
 
 
 def test_scores_equal_the_textbook_formulas(database: str) -> None:
     """Brier's score by hand, of all tickers and each, by event and step."""
-    said = np.random.default_rng(1).integers(0, 11, 999) / 10
+    probabilities = np.random.default_rng(1).integers(0, 11, 999) / 10
     for symbol in PAST.symbols:
-        keep(database, *of_every_night(symbol, "touch +1%", said))
+        keep(database, *of_every_night(symbol, "touch +1%", probabilities))
         keep(database, *of_every_night(symbol, "close above 0%", [0.5]))
     found = score(database)
     per_event = 3 * PAST.sessions - 6
@@ -282,12 +282,12 @@ def test_scores_of_events_are_shown_in_tables_and_a_document(sqlite_url: str) ->
     lines = output.getvalue().splitlines()
     assert max(map(len, lines)) <= 90
     assert lines[0] == "mini (r1), 1d: 228 event probabilities with an outcome"
-    told = {line[:26].strip(): line.split() for line in lines}
+    cells = {line[:26].strip(): line.split() for line in lines}
     whole = rows(sqlite_url)[ALL_SYMBOLS, "touch +1%", 0]
-    assert told["touch +1%"][2:6] == [
+    assert cells["touch +1%"][2:6] == [
         "114", f"{whole.mean_probability:.0%}", f"{whole.frequency:.0%}", f"{whole.brier:.3f}",
     ]  # fmt: skip
-    assert {"return between -1% and +1%", "all"} <= told.keys()
+    assert {"return between -1% and +1%", "all"} <= cells.keys()
     [bin_line] = [line.split() for line in lines if line.strip().startswith("20 to 30 %")]
     all_events = rows(sqlite_url)[ALL_SYMBOLS, ALL_EVENTS, 0]
     assert bin_line[4:6] == [str(all_events.bins[0]["n"]), "22%"]

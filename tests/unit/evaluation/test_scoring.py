@@ -387,9 +387,9 @@ def test_scores_of_the_parts_are_shown_in_a_table_and_a_document(sqlite_url: str
         show_scores(Scoring(), rows, Console(file=output, width=80))
     lines = [line.split() for line in output.getvalue().splitlines()]
     head = next(number for number, line in enumerate(lines) if line[:2] == ["Forecast", "n"])
-    told = {line[0]: line for line in lines[head + 1 : head + 5]}
-    assert list(told) == ["served", "raw", "calibrated", "combined"]
-    for name, line in told.items():
+    by_part = {line[0]: line for line in lines[head + 1 : head + 5]}
+    assert list(by_part) == ["served", "raw", "calibrated", "combined"]
+    for name, line in by_part.items():
         row = stored["*", 0, 0, name]
         assert line[1:3] == [str(row.n), f"{row.crps_skill:+.3f}"]
         assert f"{row.ewma_skill:+.3f}" in line

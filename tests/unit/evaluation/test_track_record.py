@@ -152,8 +152,8 @@ def test_status_shows_each_models_record(database: str, made: Forecast) -> None:
     assert status_document(status)["models"][0]["record"] == SENTENCE
     out = StringIO()
     show_status(status, Console(file=out, width=100))
-    said = " ".join(out.getvalue().split())  # its lines are wrapped
-    assert f"Record {made.model_name}: {SENTENCE}" in said
+    output = " ".join(out.getvalue().split())  # its lines are wrapped
+    assert f"Record {made.model_name}: {SENTENCE}" in output
 
 
 # bot --------------------------------------------------------------------------------------
@@ -263,12 +263,12 @@ def scored_at(url: str) -> list[datetime]:
 
 
 def test_every_night_scores_the_matured_forecasts(market: Market, ledger: str) -> None:
-    told = night(market, ledger)
-    assert (told.steps, told.warnings) == (["Scoring: 1"], [])
+    reporter = night(market, ledger)
+    assert (reporter.steps, reporter.warnings) == (["Scoring: 1"], [])
     with get_db_session(ledger) as session:
         ns = session.scalars(select(KronosScore.n).where(KronosScore.step == 0)).all()
     assert set(ns) == {2}
-    assert list(told.timer.durations) == ["score"]
+    assert list(reporter.timer.durations) == ["score"]
 
 
 def test_only_one_of_several_shards_scores(market: Market, ledger: str) -> None:
@@ -291,9 +291,9 @@ def test_a_run_starting_in_the_second_of_an_earlier_scoring_scores_too(
 def test_scoring_is_skipped_while_another_run_scores(market: Market, ledger: str) -> None:
     with open_lock(ledger, "scores") as lock:
         assert lock.try_exclusive()
-        told = night(market, ledger)
-    assert (told.steps, told.warnings, scored_at(ledger)) == ([], [], [])
-    assert told.timer.durations == {}
+        reporter = night(market, ledger)
+    assert (reporter.steps, reporter.warnings, scored_at(ledger)) == ([], [], [])
+    assert reporter.timer.durations == {}
 
 
 def raising(error: BaseException) -> Any:
@@ -320,11 +320,11 @@ def test_losing_the_database_while_reading_outcomes_is_a_one_line_warning(
     lost = OperationalError("SELECT", {}, Exception("disk I/O\nerror"))
     monkeypatch.setattr("tradingbot.evaluation.scoring.ledger_keys", raising(lost))
     init_db(sqlite_url)
-    told = night(market, sqlite_url)
-    [warning] = told.warnings
+    reporter = night(market, sqlite_url)
+    [warning] = reporter.warnings
     assert warning.startswith("past forecasts could not be scored: DatabaseError: database sqlite:")
     assert "disk I/O error" in warning
-    assert list(told.timer.durations) == ["score"]
+    assert list(reporter.timer.durations) == ["score"]
 
 
 @pytest.mark.parametrize("mistake", [ZeroDivisionError("oops"), InvalidRequestError("oops")])
@@ -337,9 +337,9 @@ def test_a_bug_in_the_scoring_is_logged_with_its_traceback(
 ) -> None:
     monkeypatch.setattr("tradingbot.evaluation.scoring.score", raising(mistake))
     init_db(sqlite_url)
-    told = night(market, sqlite_url)
-    assert told.warnings == []
-    assert list(told.timer.durations) == ["score"]
+    reporter = night(market, sqlite_url)
+    assert reporter.warnings == []
+    assert list(reporter.timer.durations) == ["score"]
     [record] = caplog.records
     assert record.getMessage() == "past forecasts could not be scored"
     assert record.exc_info is not None

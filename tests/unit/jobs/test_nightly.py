@@ -477,10 +477,10 @@ class CallingReporter(ProgressReporter):
 def test_a_lock_is_acquired_when_another_run_releases_it(database: str) -> None:
     with open_lock(database, "run 0/1") as dead, open_lock(database, "run 0/1") as lock:
         assert dead.try_exclusive()
-        told = CallingReporter(then=dead.release)
-        assert await_lock(lock, told, Timeouts()) is None
+        reporter = CallingReporter(then=dead.release)
+        assert await_lock(lock, reporter, Timeouts()) is None
         assert not dead.try_exclusive()
-    [line] = told.lines
+    [line] = reporter.lines
     assert line.startswith("Waiting up to 30 s for another run to end: kronosbot, process")
 
 
@@ -495,9 +495,9 @@ def test_waiting_for_a_lock_of_another_run_ends_without_it(database: str) -> Non
 def test_a_signal_ends_the_wait_for_a_lock(database: str) -> None:
     with open_lock(database, "run 0/1") as other, open_lock(database, "run 0/1") as lock:
         assert other.try_exclusive()
-        told = CallingReporter(then=lambda: signal.raise_signal(signal.SIGTERM))
+        reporter = CallingReporter(then=lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Stopped), stop_on_signals():
-            await_lock(lock, told, Timeouts())
+            await_lock(lock, reporter, Timeouts())
 
 
 @pytest.mark.parametrize("who_and_where", ["nobody@/postgres", "postgres@/nowhere"])

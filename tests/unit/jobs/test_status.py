@@ -338,8 +338,8 @@ def test_the_skill_of_each_part_is_shown_below_the_record(database: str) -> None
     assert status_document(status)["models"][0]["skills"] == skills
     out = StringIO()
     show_status(status, Console(file=out, width=200))
-    told = "Skill     mini: raw -6.8 %, calibrated -3.1 %, combined +2.1 %, served +1.0 %"
-    assert told in out.getvalue()
+    line = "Skill     mini: raw -6.8 %, calibrated -3.1 %, combined +2.1 %, served +1.0 %"
+    assert line in out.getvalue()
 
 
 def test_scores_of_an_older_version_with_missing_columns_are_ignored(database: str) -> None:

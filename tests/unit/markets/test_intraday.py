@@ -21,7 +21,7 @@ def hourly(symbol, first="2015-01-01", last="2027-12-31"):
         real = ~np.isnat(pause)
         begin = np.sort(np.concatenate([begin, resumed[real]]))
         end = np.sort(np.concatenate([end, pause[real]]))
-    parts = [np.arange(one, stop, HOUR) for one, stop in zip(begin, end, strict=True)]
+    parts = [np.arange(start, stop, HOUR) for start, stop in zip(begin, end, strict=True)]
     return np.concatenate(parts)
 
 

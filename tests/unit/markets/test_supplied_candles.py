@@ -107,10 +107,10 @@ def test_frames_backtests_and_files_use_the_same_checks(
         )
         if found.empty:
             raise DataError("; ".join(found.attrs["warnings"]))
-        said["file"] = found.attrs["warnings"]
+        warnings["file"] = found.attrs["warnings"]
         return found
 
-    said: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
     with caplog.at_level(logging.WARNING):
         answers = {act.__name__: used(act) for act in (forecast, backtest, file)}
     assert answers["forecast"] == answers["backtest"] == answers["file"]

@@ -92,8 +92,8 @@ def test_a_failure_is_reported_as_up_0_until_it_is_over(
         assert asked(port, "/healthz")[0] == 200, "a restart would not help"
         failing = False
         assert "\nkronosbot_up 1.0\n" in asked(port, "/metrics")[1]
-    said = [record for record in caplog.records if "kronosbot_up is 0" in record.getMessage()]
-    assert len(said) == 1, "once, not at every scrape"
+    warnings = [record for record in caplog.records if "kronosbot_up is 0" in record.getMessage()]
+    assert len(warnings) == 1, "once, not at every scrape"
 
 
 def test_a_hanging_database_is_reported_as_up_0_and_occupies_one_thread() -> None:

@@ -135,7 +135,7 @@ def test_any_text_is_a_target_or_a_configuration_error(text: str) -> None:
         json.dumps(target.body(ODD))
 
 
-# what is said -----------------------------------------------------------------------------
+# texts ------------------------------------------------------------------------------------
 
 
 def test_each_result_of_a_run_has_its_headline() -> None:
@@ -143,8 +143,8 @@ def test_each_result_of_a_run_has_its_headline() -> None:
     some = failed(TooFewBars("5 usable 1d bars"), TooFewBars("5 usable 1d bars"))
     stopped = replace(some, ending=Ending.by(Stopped(15)), shard="1/4")
     lost = RunSummary(Ending.by(HubError("The Hub could not restart Space me/x")), seconds=3)
-    said = [outcome(item, {}) for item in (good, some, stopped, lost)]
-    assert [message.title for message in said] == [
+    messages = [outcome(item, {}) for item in (good, some, stopped, lost)]
+    assert [message.title for message in messages] == [
         "kronosbot ok: 1 of 1 tickers have a forecast, took 41 s",
         "kronosbot partial: 1 of 3 tickers have a forecast, 2 failed, took 41 s",
         "kronosbot stopped: by SIGTERM, 1 of 3 tickers have a forecast, the next run does the rest,"
@@ -152,12 +152,12 @@ def test_each_result_of_a_run_has_its_headline() -> None:
         "kronosbot failed: The Hub could not restart Space me/x (exit code 1), "
         "no ticker was reached, took 3 s",
     ]
-    assert [message.good for message in said] == [True, False, False, False]
-    assert said[1].lines == ("T0, T1: 5 usable 1d bars",)
-    assert said[1].document["failures"] == [
+    assert [message.good for message in messages] == [True, False, False, False]
+    assert messages[1].lines == ("T0, T1: 5 usable 1d bars",)
+    assert messages[1].document["failures"] == [
         {"kind": "TooFewBars", "reason": "5 usable 1d bars", "tickers": 2, "symbols": ["T0", "T1"]}
     ]
-    assert said[2].document["exit_code"] == 143
+    assert messages[2].document["exit_code"] == 143
 
 
 def test_a_challenger_that_failed_is_reported_without_a_secret() -> None:
@@ -205,9 +205,11 @@ def test_no_secret_from_the_environment_appears_in_a_text(parts: list[str], betw
 
 
 def test_no_secret_appears_in_a_message(box: NotificationServer) -> None:
-    said = " ".join(HIDDEN)
+    secrets = " ".join(HIDDEN)
     summary = replace(
-        failed(DataUnavailable(said)), ending=Ending(1, "HubError", f"it said {said}"), model=None
+        failed(DataUnavailable(secrets)),
+        ending=Ending(1, "HubError", f"it secrets {secrets}"),
+        model=None,
     )
     environ = {**SECRETS, "KRONOS_NOTIFY": f"{box.url}/xYzSecret?token=qUery"}
     announce(summary, QUICK, environ)

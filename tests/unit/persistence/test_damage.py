@@ -139,9 +139,9 @@ def test_any_damaged_row_is_skipped_and_counted(sqlite_url: str, table: type[Bas
     with get_db_session(sqlite_url) as session:
         assert count_damaged(session, table) == len(damages)
         assert len(session.scalars(select(table)).all()) == 1
-        [said] = damaged_rows(session)
-    assert said.startswith(f"{table.__tablename__}: {len(damages)} rows are damaged (")
-    assert "\n" not in said
+        [line] = damaged_rows(session)
+    assert line.startswith(f"{table.__tablename__}: {len(damages)} rows are damaged (")
+    assert "\n" not in line
 
 
 PAST = Past(["AAPL", "IBM"], sessions=8, horizon=2, calibrated=1.0)
@@ -215,13 +215,13 @@ def test_columns_of_invalid_json_are_named(database: str) -> None:
         assert [*damaged_rows(session)] == []
     wrong = ["5", '"text"', "[1]"]
     if database.startswith("sqlite"):
-        wrong += [one for one in JSON if one != "null"]
+        wrong += [document for document in JSON if document != "null"]
     for damage in wrong:
         with get_db_session(database) as session:
             change = "UPDATE kronos_forecasts SET shares = :value WHERE symbol = 'AAPL'"
             session.execute(text(change), {"value": damage})
-            [said] = damaged_rows(session)
-        assert said.startswith(
+            [line] = damaged_rows(session)
+        assert line.startswith(
             "kronos_forecasts: 16 rows are damaged (shares) of AAPL and left out"
         )
 

@@ -466,7 +466,7 @@ WIDE = {f"{level:g}": 90 + 20 * level for level in QUANTILE_LEVELS}
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "reason"),
     [
         ({"close_quantiles": WIDE | {"0.1": NAN}}, "close_quantiles 0.1 is nan"),
         ({"close_quantiles": WIDE | {"0.1": -2.0}}, "close_quantiles 0.1 is -2.0"),
@@ -481,7 +481,7 @@ WIDE = {f"{level:g}": 90 + 20 * level for level in QUANTILE_LEVELS}
     ],
 )
 def test_a_damaged_row_is_reported_in_one_line_and_never_served(
-    sqlite_url: str, caplog: pytest.LogCaptureFixture, damage: dict[str, Any], said: str
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, damage: dict[str, Any], reason: str
 ) -> None:
     store(sqlite_url, forecast())
     with get_db_session(sqlite_url) as session:
@@ -495,7 +495,7 @@ def test_a_damaged_row_is_reported_in_one_line_and_never_served(
         assert find(horizon=5) is None
     lines = {record.getMessage() for record in caplog.records}
     assert any(
-        f"SPY, the forecast of 2026-01-07 from 2026-01-05 is damaged: {said}" in line
+        f"SPY, the forecast of 2026-01-07 from 2026-01-05 is damaged: {reason}" in line
         for line in lines
     )
     assert all("\n" not in line for line in lines)

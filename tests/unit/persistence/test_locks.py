@@ -118,7 +118,7 @@ OLD = "kronosbot 0/1, process 12 on pod-7, since 2026-11-22 21:41:56 UTC"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "shown"),
     [
         (OLD, OLD),
         ("", "another process"),
@@ -129,12 +129,12 @@ OLD = "kronosbot 0/1, process 12 on pod-7, since 2026-11-22 21:41:56 UTC"
     ],
 )
 def test_a_lock_file_of_another_version_is_accepted(
-    sqlite_url: str, text: str, told: str | None
+    sqlite_url: str, text: str, shown: str | None
 ) -> None:
     path = Path(sqlite_url.removeprefix("sqlite:///") + ".run-0-1.lock")
     path.write_text(text)
     with open_lock(sqlite_url, RUN) as lock:
-        assert str(lock.held_by()) == (text if told is None else told)
+        assert str(lock.held_by()) == (text if shown is None else shown)
         assert lock.is_held() is None, "that is unknown"
         assert lock.try_exclusive()
         assert lock.held_by().process == os.getpid()

@@ -144,7 +144,7 @@ def test_a_socket_folder_is_accepted_as_host(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "asks"),
+    ("reason", "asks"),
     [
         ("server closed the connection unexpectedly", True),
         ("SSL connection has been closed unexpectedly", True),
@@ -160,6 +160,6 @@ def test_a_socket_folder_is_accepted_as_host(postgres_url: str) -> None:
         ("SSL error: certificate verify failed", False),
     ],
 )
-def test_only_a_silent_server_is_suspected_to_be_down(said: str, asks: bool) -> None:
-    error = unreachable(parsed(NOWHERE, "x"), OperationalError(None, None, Exception(said)))
+def test_only_a_silent_server_is_suspected_to_be_down(reason: str, asks: bool) -> None:
+    error = unreachable(parsed(NOWHERE, "x"), OperationalError(None, None, Exception(reason)))
     assert ("is the server up" in str(error)) == asks

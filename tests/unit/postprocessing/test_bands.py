@@ -570,12 +570,12 @@ def test_without_a_database_the_clients_bands_are_raw_and_labelled_raw(
 def test_the_tool_says_whether_its_range_is_calibrated() -> None:
     raw = forecast()
     made = Calibration(key_of(raw), {("equity", 0): TWICE}).apply(raw)
-    told = forecast_text(forecast_document(raw, MONDAY, "space"))
-    assert "The range is raw, as the model says it" in told
-    told = forecast_text(forecast_document(made, MONDAY, "space"))
-    assert "The range is calibrated on past forecasts" in told
-    assert "(conformal until 2024-01-05, n=480)" in told
-    assert "87.97 to 113.67" in told
+    text = forecast_text(forecast_document(raw, MONDAY, "space"))
+    assert "The range is raw, as the model says it" in text
+    text = forecast_text(forecast_document(made, MONDAY, "space"))
+    assert "The range is calibrated on past forecasts" in text
+    assert "(conformal until 2024-01-05, n=480)" in text
+    assert "87.97 to 113.67" in text
 
 
 # the command ------------------------------------------------------------------------------

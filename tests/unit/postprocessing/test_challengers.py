@@ -52,11 +52,11 @@ def alone() -> Course:
 
 def with_models(models: Mapping[str, Model | Floats]) -> tuple[Panel, State]:
     """Return the champion's panel with these challengers, and a state that learns from it."""
-    said = [
+    quantiles = [
         model if isinstance(model, np.ndarray) else WAVES.panel(model).model
         for model in models.values()
     ]
-    experts = np.concatenate([champion().experts, np.stack(said, axis=1)], axis=1)
+    experts = np.concatenate([champion().experts, np.stack(quantiles, axis=1)], axis=1)
     return replace(champion(), experts=experts), untaught(len(EXPERTS)).with_challengers([*models])
 
 
@@ -134,10 +134,10 @@ def test_the_weight_of_an_absent_challenger_goes_to_the_others() -> None:
 
 
 def test_a_challenger_absent_half_of_the_time_is_judged_on_its_own_sessions() -> None:
-    said = WAVES.panel(knowing_half).model.copy()
+    quantiles = WAVES.panel(knowing_half).model.copy()
     sessions = np.unique(champion().target)
-    said[np.isin(champion().target, sessions[1::2])] = np.nan
-    course, _ = learnt({"better": said})
+    quantiles[np.isin(champion().target, sessions[1::2])] = np.nan
+    course, _ = learnt({"better": quantiles})
     trials = [state.trials[0].sessions for state in course.states if state.trials]
     assert trials == [number // 2 for number in range(1, len(trials) + 1)]
     assert [rival.name for rival in course.newest.rivals] == ["better"]
@@ -157,9 +157,9 @@ def test_removing_a_challenger_keeps_the_proportions_of_other_weights() -> None:
 
 
 def test_the_order_in_which_challengers_are_listed_changes_nothing() -> None:
-    one, panel = learnt({"hopeless": hopeless, "better": knowing_half})
+    course, panel = learnt({"hopeless": hopeless, "better": knowing_half})
     other, reversed_order = learnt({"better": knowing_half, "hopeless": hopeless})
-    assert one.combine(panel) == pytest.approx(other.combine(reversed_order), nan_ok=True)
+    assert course.combine(panel) == pytest.approx(other.combine(reversed_order), nan_ok=True)
 
 
 # in the ledger ----------------------------------------------------------------------------

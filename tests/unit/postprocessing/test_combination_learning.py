@@ -245,7 +245,9 @@ def test_a_forecast_that_cannot_be_combined_is_unchanged(
 
 
 def _short(known: Combination) -> Combination:
-    return Combination(KEY, {pool: replace(one, sessions=29) for pool, one in known.pools.items()})
+    return Combination(
+        KEY, {pool: replace(weights, sessions=29) for pool, weights in known.pools.items()}
+    )
 
 
 def test_the_combination_of_another_model_is_refused(known: Combination) -> None:

@@ -105,9 +105,9 @@ def test_wicks_grow_with_the_band_up_to_twice() -> None:
 @pytest.mark.parametrize("factor", [0.8, 1.0, 1.4])
 def test_rescaled_paths_touch_levels_like_a_market_of_that_volatility(factor: float) -> None:
     """The model's walk has too little or too much volatility, and the served bands are right."""
-    said, true = (brownian_bars(sigma=0.02 * scale, seed=1) for scale in (1.0, factor))
-    forecast = of_paths(np.log(said[..., 3] / LAST), factor=factor, shift=0.0)
-    moved = with_served_paths(replace(forecast, paths=said)).paths
+    narrow, true = (brownian_bars(sigma=0.02 * scale, seed=1) for scale in (1.0, factor))
+    forecast = of_paths(np.log(narrow[..., 3] / LAST), factor=factor, shift=0.0)
+    moved = with_served_paths(replace(forecast, paths=narrow)).paths
     assert moved is not None
     for text in ("touch +2%", "touch -3%", "reach +3% before -2%", "drawdown above 3%"):
         event = parse_event(text)

@@ -205,12 +205,12 @@ def test_an_unadjusted_split_inside_the_horizon_affects_one_session() -> None:
     actual[row] += np.log(10) * np.sign(panel.model[row, 9])
     split = replace(panel, actual=actual)
     later = sessions(panel)[140:]
-    honest, told = (
+    unsplit, with_split = (
         replay(item, untaught(len(EXPERTS))).combine(panel)[np.isin(panel.as_of, later)]
         for item in (panel, split)
     )
     truth = panel.actual[np.isin(panel.as_of, later)]
-    assert crps(truth, told).mean() == pytest.approx(crps(truth, honest).mean(), rel=0.002)
+    assert crps(truth, with_split).mean() == pytest.approx(crps(truth, unsplit).mean(), rel=0.002)
 
 
 def test_a_clock_set_back_loses_nothing_and_learns_nothing_twice() -> None:

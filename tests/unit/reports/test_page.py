@@ -64,7 +64,7 @@ class ParsedPage(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: dict[str, str] = {}
+        self.text_of: dict[str, str] = {}
         self.charts: list[tuple[str, str]] = []
         self._within = "top"
 
@@ -84,15 +84,15 @@ class ParsedPage(HTMLParser):
             self.charts.append((kind, found.get("data-ticker") or ""))
 
     def handle_data(self, data: str) -> None:
-        self.said[self._within] = self.said.get(self._within, "") + data + " "
+        self.text_of[self._within] = self.text_of.get(self._within, "") + data + " "
 
     @property
     def everything(self) -> str:
-        return " ".join(" ".join(self.said.values()).split(" "))
+        return " ".join(" ".join(self.text_of.values()).split(" "))
 
     @property
     def data(self) -> Any:
-        return json.loads(self.said["data"])
+        return json.loads(self.text_of["data"])
 
 
 # the record -------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_calibrated_bands_are_shown_next_to_the_raw_ones(sqlite_url: str) -> Non
     assert charts["reliability"]["raw"]["value"][eighty] < 0.6
     assert charts["skill"]["given"]["value"][0] > charts["skill"]["raw"]["value"][0]
     assert charts["pit"]["raw"]["value"][0] > charts["pit"]["given"]["value"][0]
-    output = ParsedPage.of(render_page(found, b"")).said
+    output = ParsedPage.of(render_page(found, b"")).text_of
     assert "bands calibrated: conformal" in output["facts"]
     [aapl, _] = found.tickers  # the fan shows the bands that the bots got
     width = np.log(aapl.fan.quantiles[-1, 0] / aapl.fan.quantiles[0, 0])
@@ -154,28 +154,28 @@ def test_calibrated_bands_are_shown_next_to_the_raw_ones(sqlite_url: str) -> Non
 def test_after_the_first_run_there_are_charts_but_no_scores(database: str) -> None:
     Past(["AAPL", "GOOG"], sessions=1).store(database)
     found = shown(database)
-    assert found.said["headline"].startswith("No record yet: none of these forecasts has an")
-    assert "for Thu 2024-05-16" in found.said["top"] + found.said["headline"]
+    assert found.text_of["headline"].startswith("No record yet: none of these forecasts has an")
+    assert "for Thu 2024-05-16" in found.text_of["top"] + found.text_of["headline"]
     assert found.charts == [("fan", "0"), ("fan", "1")]
-    assert "By name, for want of a record" in found.said["ranking"]
-    assert "no forecast has an outcome yet" in found.said["tickers"] + found.said["find"]
+    assert "By name, for want of a record" in found.text_of["ranking"]
+    assert "no forecast has an outcome yet" in found.text_of["tickers"] + found.text_of["find"]
     assert found.data["tickers"][0]["past"] == []
     assert "skill" not in found.data
     # 2 tickers, 5 steps: 2 + 4 + 6 + 8 + 10 outcomes; forthcoming ones are mentioned once
-    assert "30 are needed, which takes 5 more sessions" in found.said["record"]
-    assert "Do the bands hold?" in found.said["coming"]
-    assert "No record yet" not in found.said["record"]
+    assert "30 are needed, which takes 5 more sessions" in found.text_of["record"]
+    assert "Do the bands hold?" in found.text_of["coming"]
+    assert "No record yet" not in found.text_of["record"]
 
 
 def test_too_few_outcomes_are_counted_but_give_no_figures(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=6).store(sqlite_url)
     found = shown(sqlite_url)
     # of 6 nights with 5 steps, 5 + 4 + 3 + 2 + 1 have an outcome
-    assert found.said["headline"].startswith("Too early to judge: 15 forecasts have an outcome")
+    assert found.text_of["headline"].startswith("Too early to judge: 15 forecasts have an outcome")
     assert found.charts == [("fan", "0"), ("past", "0")]
-    assert "Too early" not in found.said["record"]
-    assert "takes 3 more sessions" in found.said["record"]  # 5 outcomes each
-    assert "15, too few" in found.said["ranking"]
+    assert "Too early" not in found.text_of["record"]
+    assert "takes 3 more sessions" in found.text_of["record"]  # 5 outcomes each
+    assert "15, too few" in found.text_of["ranking"]
 
 
 def test_few_sessions_give_figures_without_an_interval(sqlite_url: str) -> None:
@@ -194,7 +194,7 @@ def test_a_figure_that_no_single_step_has_enough_forecasts_for_is_left_out(
     found = shown(sqlite_url)
     assert found.charts[:2] == [("reliability", ""), ("pit", "")]
     assert "skill" not in found.data
-    assert "11, too few" in found.said["record"]
+    assert "11, too few" in found.text_of["record"]
 
 
 def test_constant_closes_give_no_figure_and_no_error(
@@ -203,15 +203,15 @@ def test_constant_closes_give_no_figure_and_no_error(
     monkeypatch.setattr("tests.support.records.VOLATILITY", 0.0)
     Past(["AAPL"], sessions=40).store(sqlite_url)
     found = shown(sqlite_url)
-    assert found.said["headline"].startswith("No comparison with a random walk: too few of 185")
-    assert "no statistics: the closes never moved" in found.said["tickers"]
+    assert found.text_of["headline"].startswith("No comparison with a random walk: too few of 185")
+    assert "no statistics: the closes never moved" in found.text_of["tickers"]
     assert "skill" not in found.data
 
 
 def test_without_candles_the_forecast_is_shown_alone_with_a_note(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=3).store(sqlite_url, candles=False)
     found = shown(sqlite_url)
-    assert "no candles: the database has none" in found.said["quiet"]
+    assert "no candles: the database has none" in found.text_of["quiet"]
     [ticker] = found.data["tickers"]
     assert ticker["ohlc"] == [[], [], [], []]
     assert len(ticker["fan"]["days"]) == 5
@@ -256,14 +256,14 @@ def test_stale_tickers_and_failures_are_at_the_top(sqlite_url: str) -> None:
         )
     notes = ParsedPage.of(
         render_page(record_of(sqlite_url, active=("AAPL", "GLD")), b"")
-    ).said["notes"]  # fmt: skip
+    ).text_of["notes"]  # fmt: skip
     assert "ended with 1: the Hub is gone." in notes
     assert "GLD is not up to date: no forecast." in notes
 
 
 def test_the_facts_state_how_far_reconstructed_last_closes_are_off(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=5, revision="f4e68697d9d5aed55cef+anchored").store(sqlite_url)
-    assert "read" not in shown(sqlite_url).said["facts"]
+    assert "read" not in shown(sqlite_url).text_of["facts"]
     with get_db_session(sqlite_url) as session:
         for age, model, error in ((3, "mini", 0.02), (2, "mini", 0.0039), (1, "other", 0.05)):
             details = {"model": model, "source": "yahoo", "reconstruction_error": error}
@@ -273,7 +273,7 @@ def test_the_facts_state_how_far_reconstructed_last_closes_are_off(sqlite_url: s
                     status="ok", exit_code=0, details=details,
                 )
             )  # fmt: skip
-    facts = shown(sqlite_url).said["facts"]
+    facts = shown(sqlite_url).text_of["facts"]
     assert "mini revision f4e68697d9d5+anchored, " in facts
     assert "its tokenizer's median error on the last close is 0.39\u00a0%" in facts
 
@@ -293,7 +293,7 @@ def test_a_new_revision_starts_a_separate_record(sqlite_url: str) -> None:
             )
         )  # fmt: skip
     found = shown(sqlite_url)
-    assert found.said["headline"].startswith("No record yet")
+    assert found.text_of["headline"].startswith("No record yet")
     assert "mini old" in found.everything
     assert "1.03" in found.everything
 
@@ -445,8 +445,10 @@ def test_prices_have_todays_scale_after_a_split(sqlite_url: str) -> None:
 def test_earlier_forecasts_are_drawn_at_their_target_session(sqlite_url: str) -> None:
     past = Past(["AAPL"], sessions=10).store(sqlite_url)
     [found] = record_of(sqlite_url).tickers
-    assert [said.step for said in found.past] == [1, 5]
-    [one, five] = [said.quantiles[2] for said in found.past]  # each median is the previous close
+    assert [forecast.step for forecast in found.past] == [1, 5]
+    [one, five] = [
+        forecast.quantiles[2] for forecast in found.past
+    ]  # each median is the previous close
     closes = [bar["close"] for bar in past.candles("AAPL")]
     assert one[-1] == pytest.approx(closes[-2])
     assert five[-1] == pytest.approx(closes[-6])

@@ -132,14 +132,14 @@ def test_a_retry_after_date_gives_the_time_until_then(zone: str) -> None:
 
 
 def test_each_failure_is_reported_before_the_wait() -> None:
-    told: list[int] = []
+    attempts: list[int] = []
 
     def note(state: RetryCallState) -> None:
-        told.append(state.attempt_number)
+        attempts.append(state.attempt_number)
 
     server = Server("full", "full", "done")
     retry(server, again=FULL, wait=doubling(0, 0), before_sleep=note)
-    assert told == [1, 2]
+    assert attempts == [1, 2]
 
 
 def test_a_poll_repeats_until_there_is_a_result() -> None:

@@ -215,12 +215,12 @@ def test_times_inferred_by_the_space_follow_the_history_in_order() -> None:
 
 
 def test_refusals_and_warnings_are_shortened_to_one_line() -> None:
-    said = "row 17:\n\x1b[31mno\u009b " + "x" * 5000
-    refused = answer({"ok": False, "symbol": "SPY", "error": {"message": said}})
+    message = "row 17:\n\x1b[31mno\u009b " + "x" * 5000
+    refused = answer({"ok": False, "symbol": "SPY", "error": {"message": message}})
     assert isinstance(refused, SpaceRejected)
     assert refused.reason.startswith("the Space refuses it: row 17: [31mno xxx")
     assert len(refused.reason) < 600
-    forecast = answer(changed("warnings", [said] * 99))
+    forecast = answer(changed("warnings", [message] * 99))
     assert isinstance(forecast, Forecast)
     assert len(forecast.warnings) == 20
     assert all(line.isprintable() and len(line) <= 500 for line in forecast.warnings)

@@ -179,9 +179,9 @@ def test_the_hubs_message_is_shown_and_the_token_mentioned_only_if_relevant(
 def test_the_hubs_message_is_shortened_to_one_line(
     server: HostileServer, space: HubSpace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said = "\x1b[31mno\n\x9b quota\x07 " + "x" * 5000
+    message = "\x1b[31mno\n\x9b quota\x07 " + "x" * 5000
     header = "X-HF-Warning: topic; \x1b[31mold"
-    answers(server, json.dumps({"error": said}).encode(), "403 No", header)
+    answers(server, json.dumps({"error": message}).encode(), "403 No", header)
     library = logging.getLogger("huggingface_hub")
     library.addHandler(caplog.handler)
     try:

@@ -145,8 +145,8 @@ def test_the_postprocessing_results_are_printed_and_in_the_document(
     show_backtest(result, evaluation, Console(file=output, width=200))
     lines = output.getvalue().splitlines()
     head = next(number for number, line in enumerate(lines) if line.startswith("As served: 540 "))
-    told = [line.split()[0] for line in lines[head + 3 : head + 7]]
-    assert told == ["raw", "anchored", "calibrated", "combined"]
+    names = [line.split()[0] for line in lines[head + 3 : head + 7]]
+    assert names == ["raw", "anchored", "calibrated", "combined"]
     combined = walked.links["combined"]
     assert f"{100 * combined.crps_skill:+.1f} %" in lines[head + 6]
     assert lines[head + 10].startswith("Shares    ")

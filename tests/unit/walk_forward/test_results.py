@@ -78,18 +78,22 @@ def path(tmp_path: Path) -> Path:
 
 def test_written_forecasts_are_read_relative_to_the_last_close(path: Path) -> None:
     write(path, forecast(TUESDAY), forecast(MONDAY))
-    [one] = outcomes_of(read_rows(path))
-    assert (one.symbol, one.model_name, one.model_revision) == ("AAPL", "some-model", "r1")
-    assert [str(day) for day in one.as_of.astype("datetime64[D]")] == [
+    [outcome] = outcomes_of(read_rows(path))
+    assert (outcome.symbol, outcome.model_name, outcome.model_revision) == (
+        "AAPL",
+        "some-model",
+        "r1",
+    )
+    assert [str(day) for day in outcome.as_of.astype("datetime64[D]")] == [
         "2024-05-13", "2024-05-13", "2024-05-14", "2024-05-14",
     ]  # fmt: skip
-    assert one.step.tolist() == [1, 2, 1, 2]
-    np.testing.assert_allclose(one.actual, [1.01, 0.99, 99 / 101, 102 / 101])
-    np.testing.assert_allclose(one.mean[2:], 103 / 101)
+    assert outcome.step.tolist() == [1, 2, 1, 2]
+    np.testing.assert_allclose(outcome.actual, [1.01, 0.99, 99 / 101, 102 / 101])
+    np.testing.assert_allclose(outcome.mean[2:], 103 / 101)
     expected = [98.5 / 101, 103 / 101, 107.5 / 101]
-    np.testing.assert_allclose(one.quantiles[2][[0, 9, 18]], expected, rtol=1e-6)
-    assert one.prob_up.tolist() == [0.7] * 4
-    assert one.past.to_dict() == CLOSES.to_dict()
+    np.testing.assert_allclose(outcome.quantiles[2][[0, 9, 18]], expected, rtol=1e-6)
+    assert outcome.prob_up.tolist() == [0.7] * 4
+    assert outcome.past.to_dict() == CLOSES.to_dict()
     assert training_counts(read_rows(path)) == {"unknown": 4}
 
 
@@ -99,8 +103,8 @@ def test_a_session_without_a_bar_has_no_outcome_and_is_not_scored(path: Path) ->
     del outcome[made.bars[0].target_date]
     with ResultsFile(path).open_for(SETTINGS) as file:
         file.add([(made, outcome)])
-    [one] = outcomes_of(read_rows(path))
-    assert one.step.tolist() == [2]
+    [outcome] = outcomes_of(read_rows(path))
+    assert outcome.step.tolist() == [2]
     assert ResultsFile(path).has("AAPL", MONDAY)
     assert (training_counts(read_rows(path)), without_outcome(read_rows(path))) == (
         {"unknown": 1},

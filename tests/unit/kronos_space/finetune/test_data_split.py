@@ -26,7 +26,7 @@ def test_the_spans_follow_each_other_with_a_gap_and_do_not_overlap(
 
 
 @pytest.mark.parametrize(
-    ("until", "told"),
+    ("until", "message"),
     [
         (date(2017, 12, 20), r"--until=2017-12-20: .* 11 sessions are left for the verdict"),
         (date(2019, 1, 1), "0 sessions are left for the verdict"),
@@ -35,9 +35,9 @@ def test_the_spans_follow_each_other_with_a_gap_and_do_not_overlap(
     ],
 )
 def test_too_few_days_in_a_span_are_a_one_line_error_with_what_to_do(
-    until: date, told: str
+    until: date, message: str
 ) -> None:
-    with pytest.raises(FinetuneError, match=told) as refused:
+    with pytest.raises(FinetuneError, match=message) as refused:
         split(DAYS, until, 5)
     assert "give" in str(refused.value)
 

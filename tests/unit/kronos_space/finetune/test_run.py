@@ -32,12 +32,12 @@ class RecordingReporter(ProgressReporter):
 
     def __init__(self, until: int | None = None, by: BaseException | None = None) -> None:
         super().__init__()
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self.until = until
         self.by = by or Stopped(SIGINT)
 
     def say(self, line: str) -> None:
-        self.said.append(line)
+        self.lines.append(line)
         if line.startswith(f"step {self.until}:"):
             raise self.by
 
@@ -110,7 +110,7 @@ def test_a_training_that_was_stopped_is_a_checkpoint_and_continues_to_the_same_w
     stopped = RecordingReporter(until=10)  # that step has been saved
     with pytest.raises(Stopped):
         tuned(job, stopped)
-    assert "holds the best weights so far" in stopped.said[-1]
+    assert "holds the best weights so far" in stopped.lines[-1]
     about = read_about(job.out)
     assert "verdict" not in about
     assert about["unfinished"].startswith("Training was stopped after step 10 of 20")
@@ -118,7 +118,7 @@ def test_a_training_that_was_stopped_is_a_checkpoint_and_continues_to_the_same_w
 
     going_on = RecordingReporter()
     finished = tuned(job, going_on)
-    assert "Resuming after step 10 of 20" in going_on.said
+    assert "Resuming after step 10 of 20" in going_on.lines
     assert "unfinished" not in finished
     assert weights(job.out) == uninterrupted
     assert {path.name for path in tmp_path.iterdir()} == {"base", "candles", "tuned"}
@@ -141,7 +141,7 @@ def test_files_of_another_command_are_left_unchanged(
 
 
 @pytest.mark.parametrize(
-    ("change", "horizon", "told"),
+    ("change", "horizon", "message"),
     [
         ({"base": "nowhere"}, 5, "--base='nowhere': neither a known model nor a folder"),
         ({}, 40, "KRONOS_HORIZON=40: tiny sees 64 bars, of which 32 must be history"),
@@ -149,12 +149,12 @@ def test_files_of_another_command_are_left_unchanged(
     ],
 )
 def test_data_too_short_for_a_verdict_is_reported_before_training(
-    job: run.Job, tmp_path: Path, change: Mapping[str, Any], horizon: int, told: str
+    job: run.Job, tmp_path: Path, change: Mapping[str, Any], horizon: int, message: str
 ) -> None:
     path = tmp_path / "candles" / "AAA-USD.csv"
     pd.read_csv(path).assign(open=9.0, high=9.0, low=9.0, close=9.0).to_csv(path, index=False)
     settings = replace(Settings.from_env({}), data_source=job.source, horizon=horizon)
-    with pytest.raises(FinetuneError, match=told):
+    with pytest.raises(FinetuneError, match=message):
         run.finetune(replace(job, **change), settings, RecordingReporter())
     assert {path.name for path in tmp_path.iterdir()} == {"base", "candles"}
 

@@ -29,16 +29,16 @@ def judged(
     monkeypatch.setattr(verdict, "compare", lambda *_, **__: replace(GOOD))
     settings = Settings.from_env({})
     folder, work = tmp_path / "tuned", tmp_path / "tuned.work"
-    said = verdict.judge(folder, ABOUT, settings, sessions, work, ProgressReporter())
-    return said, configs
+    judgement = verdict.judge(folder, ABOUT, settings, sessions, work, ProgressReporter())
+    return judgement, configs
 
 
 @pytest.mark.parametrize(("sessions", "stride"), [(30, 1), (99, 1), (120, 2), (250, 5), (999, 5)])
 def test_a_short_span_is_evaluated_with_overlapping_windows_to_get_an_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sessions: int, stride: int
 ) -> None:
-    said, configs = judged(tmp_path, monkeypatch, sessions)
-    assert said["better"]
+    judgement, configs = judged(tmp_path, monkeypatch, sessions)
+    assert judgement["better"]
     assert [(config.stride, config.windows) for config in configs] == [
         (stride, sessions // stride)
     ] * 2
@@ -57,5 +57,5 @@ def test_there_is_no_verdict_without_the_forecasts(
 def test_windows_refused_by_every_space_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said, _ = judged(tmp_path, monkeypatch, 100, error="too short", missing=1, refused=True)
-    assert said["better"]
+    judgement, _ = judged(tmp_path, monkeypatch, 100, error="too short", missing=1, refused=True)
+    assert judgement["better"]

@@ -94,14 +94,16 @@ def test_the_reconstruction_equals_the_output_of_the_tokenizers_decoder(
     prepared = [forecaster.prepare(body) for body in requests]
     made = forecaster.generate([forecast_input.prompt for forecast_input in prepared])
     tokenizer = nano_checkpoint.tokenizer
-    for one, paths in zip(prepared, made, strict=True):
+    for series, paths in zip(prepared, made, strict=True):
         with torch.inference_mode():
-            tokens = tokenizer.encode(torch.from_numpy(one.prompt.bars)[None])
+            tokens = tokenizer.encode(torch.from_numpy(series.prompt.bars)[None])
             decoded = tokenizer.decode(*tokens)[0, -1].numpy()
-        expected = one.scale.restore(decoded)
-        bound = 1e-5 * (np.abs(expected) + one.scale.std)
-        assert (np.abs(one.scale.restore(paths.reconstruction) - expected) <= bound).all()
-        assert one.answer(paths)["reconstruction"]["close"] == pytest.approx(expected[3], rel=1e-5)
+        expected = series.scale.restore(decoded)
+        bound = 1e-5 * (np.abs(expected) + series.scale.std)
+        assert (np.abs(series.scale.restore(paths.reconstruction) - expected) <= bound).all()
+        assert series.answer(paths)["reconstruction"]["close"] == pytest.approx(
+            expected[3], rel=1e-5
+        )
 
 
 def test_anchor_changes_neither_tokens_nor_seeds(forecaster: Forecaster) -> None:

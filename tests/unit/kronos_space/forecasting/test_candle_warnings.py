@@ -204,9 +204,9 @@ def zoned(*offsets: int, ahead: int | None = None) -> list[str]:
     ],
 )
 def test_bars_of_several_zones_are_reported(offsets, ahead, row):
-    [said] = zoned(*offsets, ahead=ahead)
-    assert said.startswith(row)
-    assert said.endswith("write all in the exchange's zone")
+    [warning] = zoned(*offsets, ahead=ahead)
+    assert warning.startswith(row)
+    assert warning.endswith("write all in the exchange's zone")
 
 
 @pytest.mark.parametrize(

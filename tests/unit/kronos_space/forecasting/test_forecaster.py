@@ -157,7 +157,8 @@ def test_scaling_prices_and_volumes_by_a_power_of_ten_scales_the_forecast(
     assert same.mean() >= 0.9
     by = np.array([*factors.values()])
     values = [
-        one.values(paths)[same][:, :5] for one, paths in zip(prepared, (usual, other), strict=True)
+        series.values(paths)[same][:, :5]
+        for series, paths in zip(prepared, (usual, other), strict=True)
     ]
     spread = np.std([[row[name] for name in factors] for row in rows], axis=0)
     assert (np.abs(values[1] / by - values[0]) < 0.01 * spread).all()

@@ -28,8 +28,8 @@ def error_of(answer: Any) -> str:
     result = json.loads(answer.text.partition("data: ")[2])["result"]
     assert result["isError"]
     [content] = result["content"]
-    said: str = content["text"]
-    return said
+    text: str = content["text"]
+    return text
 
 
 def test_the_limits_of_the_service_are_reported_in_text(
@@ -39,7 +39,7 @@ def test_the_limits_of_the_service_are_reported_in_text(
     with TestClient(app) as client:
         assert "is 88 bars of work: expected at most 60" in error_of(ask(client))
         worker = app.state.service.worker
-        for error, said in (
+        for error, message in (
             (QueueFull(retry_after=7), "too many forecasts are waiting; try again in 7 s"),
             (ShuttingDown("the service is shutting down"), "the service is shutting down"),
             (RuntimeError("postgresql://me:secret@db"), "the service failed; its log says why"),
@@ -49,7 +49,7 @@ def test_the_limits_of_the_service_are_reported_in_text(
                 raise error
 
             monkeypatch.setattr(worker, "submit", refuse)
-            assert error_of(ask(client)) == f"No answer: {said}"
+            assert error_of(ask(client)) == f"No answer: {message}"
         worker.drain()
         assert ask(client).status_code == 503
 
