@@ -56,10 +56,10 @@ ELSEWHERE = [
     (r"(kubectl create job|kubectl logs|helm test) .*", "tests/chart/test_in_a_cluster.py"),
     (
         r"kubectl (get|patch|delete|rollout|apply) .*|.*\| (kubectl apply|kubeseal) .*",
-        "wants a real cluster",
+        "needs a real cluster",
     ),
-    (r"helm uninstall .*", "wants a real cluster"),
-    (r"pg_(dump|restore) .*", "Postgres' own, of the server's version"),
+    (r"helm uninstall .*", "needs a real cluster"),
+    (r"pg_(dump|restore) .*", "a program of Postgres in the server's version"),
 ]
 
 

@@ -35,7 +35,7 @@ def partition_ledger(connection: Connection, now: datetime) -> None:
         DatabaseError: The database is not Postgres, or a view reads the table.
     """
     if connection.dialect.name != "postgresql":
-        raise DatabaseError("partitions are Postgres' own: a SQLite file has none, and needs none")
+        raise DatabaseError("only Postgres has partitions; a SQLite file needs none")
     lock_out_other_processes(connection)  # another process may be doing the same
     if is_partitioned(connection):
         return

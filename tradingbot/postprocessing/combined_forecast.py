@@ -66,7 +66,7 @@ class Combination:
             ValueError: The forecast is another model's.
         """
         if key_of(forecast) != self.key:
-            raise ValueError(f"{key_of(forecast)} cannot take the combination of {self.key}")
+            raise ValueError(f"the combination of {self.key} does not apply to {key_of(forecast)}")
         if forecast.shares is not None or not is_anchored(forecast):
             return forecast
         raw_bars = [bar.raw or bar for bar in forecast.bars]

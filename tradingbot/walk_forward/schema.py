@@ -90,8 +90,8 @@ def rows_of(path: Path) -> pd.DataFrame:
     closes_file = closes_path(path)
     if len(rows) and not closes_file.exists() and (rows["step"] > 0).all():
         raise ConfigError(
-            f"{closes_file} is not there: it holds the closes of {path}, in its folder; "
-            "`kronosbot backtest` writes both"
+            f"{closes_file} is missing: it contains the closes for {path} and belongs in the same "
+            "folder; `kronosbot backtest` writes both"
         )
     settings = settings_of(rows) or dict.fromkeys(SETTINGS, "")
     closes = parsed_closes(closes_file, whole_lines(content_of(closes_file)), settings)

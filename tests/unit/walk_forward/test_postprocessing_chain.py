@@ -175,7 +175,7 @@ def test_calibrating_from_the_file_learns_its_final_weights(
 def test_a_damaged_bar_is_refused(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     other.write_text(path.read_text())
-    with pytest.raises(ConfigError, match=r"other\.closes\.csv is not there: it holds the closes"):
+    with pytest.raises(ConfigError, match=r"other\.closes\.csv is missing: it contains the closes"):
         read_rows(other)
     header, first, *lines = closes_path(path).read_text().splitlines()
     *values, _, close = first.split(",")
