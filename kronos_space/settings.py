@@ -84,7 +84,7 @@ class Settings:
     log_format: str = _text(
         "KRONOS_LOG_FORMAT",
         "text",
-        "log lines as text, or as json: one object a line (the image sets json)",
+        "log lines as text, or as json: one object per line (the image sets json)",
         choices=("text", "json"),
     )
     shutdown_timeout: int = _whole(

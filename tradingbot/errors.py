@@ -25,7 +25,7 @@ from typing import ClassVar
 
 
 class KronosError(Exception):
-    """Root of the tree. `str(error)` is one line with the thing, the value and the way out.
+    """Root of the tree. `str(error)` is one line: what failed, the value, and what to do.
 
     Attributes:
         symbol: The ticker that the error concerns, or None. `str(error)` begins with it.

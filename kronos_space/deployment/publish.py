@@ -29,7 +29,7 @@ def run(folder: Path, repo: str, *, public: bool, force: bool, say: Callable[[st
     Raises:
         FinetuneError: It is not better than its base, and `force` is not given.
         CheckpointError: It cannot be loaded.
-        HubError, HubRefused: One line: what, why, and the way out.
+        HubError, HubRefused: One line: what, why, and what to do.
     """
     about = check_better(folder, force=force, verb="publishes")
     load_checkpoint(str(folder))

@@ -28,7 +28,7 @@ def run(
         timeout: Seconds to wait for the Space, or None not to wait.
 
     Raises:
-        HubError, HubRefused: One line: what, why, and the way out.
+        HubError, HubRefused: One line: what, why, and what to do.
     """
     quiet()
     wanted = deploy.Wanted(repo, variables, secrets, private)

@@ -2,4 +2,4 @@
 
 
 class FinetuneError(Exception):
-    """A fine-tuning cannot start or continue. One line: what, why, and the way out."""
+    """A fine-tuning cannot start or continue. One line: what, why, and what to do."""

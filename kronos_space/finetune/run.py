@@ -59,7 +59,7 @@ def finetune(job: Job, settings: Settings, reporter: ProgressReporter) -> dict[s
     verdict is left unchanged.
 
     Raises:
-        FinetuneError, KronosError: One line: what, why, and the way out.
+        FinetuneError, KronosError: One line: what, why, and what to do.
         Stopped: A signal arrived. The best weights so far are saved as a checkpoint without a
             verdict.
     """

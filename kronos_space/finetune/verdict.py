@@ -92,9 +92,10 @@ def in_words(compared: Comparison, base: str) -> dict[str, Any]:
 def is_better(compared: Comparison) -> bool:
     """Return whether to serve it: significantly better than its base, and useful with random walks.
 
-    A model may gain much on a poor base and still know no more than a random walk: on white noise
-    it learns to be one, and to harm the combined forecast less. So it must also significantly beat
-    the random walk, or significantly improve a combined forecast that significantly beats it.
+    A model may gain much on a poor base and still know no more than a random walk: from white noise
+    it learns to predict a random walk, which harms the combined forecast less. So it must also
+    significantly beat the random walk, or significantly improve a combined forecast that
+    significantly beats it.
     """
     helps = compared.combined.is_sure and compared.combined_over_walk.is_sure
     return compared.gain.is_sure and (compared.over_walk.is_sure or helps)

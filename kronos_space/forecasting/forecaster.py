@@ -128,7 +128,7 @@ class Forecaster:
         return [item.answer(sampled) for item, sampled in zip(prepared, paths, strict=True)]
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
-        """Return the engine's paths, one array a prompt. Call it in one thread only."""
+        """Return the engine's paths, one array per prompt. Call it in one thread only."""
         return self._engine.generate(prompts)
 
     def work(self, prompts: Sequence[Prompt]) -> Steps[list[Paths]]:

@@ -171,7 +171,7 @@ class Connection(H11Protocol):
 
 
 def at_most(connections: int) -> type[Connection]:
-    """Return the Connection class of a server with at most so many connections."""
+    """Return a Connection class for a server that is limited to this many connections."""
 
     class Bounded(Connection):
         limit = connections

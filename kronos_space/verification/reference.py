@@ -18,7 +18,7 @@ WORKER = Path(__file__).with_name("reference_worker.py")
 
 
 class ComparisonError(Exception):
-    """A side of a comparison is not available, or failed. One line: what, why, and the way out."""
+    """A side of a comparison is not available, or failed. One line: what, why, and what to do."""
 
 
 def reference_python(environment: Path) -> Path:

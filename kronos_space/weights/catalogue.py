@@ -8,7 +8,7 @@ from typing import Any
 
 
 class CheckpointError(Exception):
-    """A model cannot be loaded. The text is one line: what, why, and the way out."""
+    """A model cannot be loaded. The text is one line: what, why, and what to do."""
 
 
 class WrongCheckpoint(CheckpointError):

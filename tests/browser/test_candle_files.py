@@ -1,4 +1,4 @@
-"""The page's reader on files as people have them; the job's reader uses the same table."""
+"""The page's reader on common candle files; the job's reader is tested with the same table."""
 
 import base64
 from collections.abc import Iterator

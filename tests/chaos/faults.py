@@ -55,7 +55,7 @@ class Fault:
 
 @dataclass
 class Draw:
-    """Random choices; `early` shrinks towards 0 after a fault that happened too late."""
+    """Draws random numbers. `early` shrinks towards 0 after faults that came too late to happen."""
 
     random: Random
     early: float = 1.0

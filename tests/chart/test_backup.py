@@ -120,7 +120,7 @@ def test_a_restore_replaces_existing_rows(
 def test_a_restore_handles_a_partitioned_ledger(
     partitioned: str, ledger: str, postgres_server: Postgres, tools: Path, tmp_path: Path
 ) -> None:
-    """One that was partitioned before the backup, since then, or before both."""
+    """The ledger was partitioned in the backup, only in the restored database, or in both."""
     if partitioned != "after":
         partition(ledger)
     before = contents(ledger)

@@ -137,7 +137,7 @@ def test_kronosbot_is_the_nightly_cronjob_tradingbot_kronos() -> None:
 
 
 def test_the_space_is_paused_within_the_grace_period() -> None:
-    """A deadline or a drained node is SIGTERM, and SIGKILL after the grace period."""
+    """At a deadline or when its node is drained, a pod gets SIGTERM, then SIGKILL."""
     job = cronjob("tradingbot-kronos")["spec"]["jobTemplate"]["spec"]
     pausing = Timeouts().hub_pause_after_signal + Timeouts().hub_answer
     assert job["template"]["spec"]["terminationGracePeriodSeconds"] >= 2 * pausing
@@ -719,7 +719,7 @@ def test_the_small_postgres_is_off_by_default_and_used_when_on() -> None:
 def test_the_bots_role_owns_its_database_and_is_no_superuser(
     postgres_url: str, tmp_path: Path
 ) -> None:
-    """What the image runs on an empty volume, run on the tests' server."""
+    """The test runs the script of the image for an empty volume on the tests' server."""
     objects = rendered(ci="postgres")
     pod = pods(objects)["tradingbots-postgres"]
     [volume] = [item for item in pod["volumes"] if item["name"] == "set-up"]

@@ -1,4 +1,4 @@
-"""The examples: those of the specification unchanged, ours as a new user runs them."""
+"""The examples: those of the specification unchanged, our own as a new user runs them."""
 
 import os
 import runpy
@@ -37,7 +37,7 @@ class Clock(datetime):
 def market(
     tmp_path: Path, database: str, space_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Market:
-    """SPY and QQQ up to that Wednesday, as the examples need, and an empty database."""
+    """Candles of SPY and QQQ up to the examples' Wednesday, and an empty database."""
     market = Market(tmp_path / "candles", today=datetime(2024, 5, 15))
     for symbol, price in (("SPY", 500.0), ("QQQ", 400.0)):
         market.write(symbol, [price * (1 + (i * 7 % 11) / 500) for i in range(60)])

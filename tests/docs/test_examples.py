@@ -209,7 +209,7 @@ def test_queries_in_the_docs_are_valid_in_postgres(postgres_url: str) -> None:
 
 
 def test_commands_excluded_from_testing_are_in_the_docs() -> None:
-    """A pattern without a command is left over."""
+    """A pattern that matches no command is obsolete."""
     there = {command for block in BASH for command in commands(block)}
     unused = [pattern for pattern, _ in ELSEWHERE
               if not any(re.fullmatch(pattern, command) for command in there)]  # fmt: skip

@@ -117,7 +117,7 @@ def test_the_image_contains_the_tested_versions(image: str) -> None:
 
 
 def test_files_left_out_of_the_image_are_not_needed(image: str) -> None:
-    """Our modules import, and of the packages that were made smaller what bots use works."""
+    """All our modules can be imported, and bots can use the packages that were made smaller."""
     code = """
 import importlib, io, pkgutil, warnings
 warnings.simplefilter("ignore")
@@ -156,7 +156,7 @@ assert "ZeroDivisionError" in console.file.getvalue()
 
 
 def test_a_start_compiles_no_python_files(image: str) -> None:
-    """What a night's run imports has its bytecode in the image; user 1000 could not keep it."""
+    """All modules of a run have bytecode in the image, because user 1000 could not store it."""
     code = (
         "import sys, pathlib\n"
         "import tradingbot.cli.main, tradingbot.data.service\n"

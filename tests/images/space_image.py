@@ -85,7 +85,7 @@ def test_the_image_contains_no_compiler_cache_or_gpu_files(space: str) -> None:
 
 
 def test_a_start_compiles_no_python_files(image: str) -> None:
-    """What the service imports has its bytecode in the image; user 1000 could not keep it."""
+    """All modules of the service have bytecode in the image: user 1000 could not store it."""
     code = "import kronos_space.__main__, kronos_space.server.connection, kronos_space.app; "
     code += "import pathlib, sys; "
     code += "files = [vars(m).get('__cached__') for m in list(sys.modules.values())]; "

@@ -67,7 +67,7 @@ def test_every_file_says_the_same_version() -> None:
 
 
 def test_no_other_file_repeats_the_version() -> None:
-    """Where a reader needs one, the text names a placeholder or says how to find it."""
+    """Other texts have a placeholder, or say where to find the version."""
     known = {file for file, _ in (release.SOURCE, *release.REPEATED)} | {"CHANGELOG.md"}
     ours = re.compile(rf"kronos-(?:space|tradingbots):{re.escape(__version__)}")
     for folder in ("docs", "examples", "helm", "kronos_space", "tradingbot", ".github"):

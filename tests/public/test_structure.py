@@ -100,7 +100,7 @@ def test_the_environment_is_read_in_one_module_only() -> None:
 
 
 def test_our_own_packages_are_imported_at_the_top() -> None:
-    """Except in the body of a command, or in the method of a command's class."""
+    """Exceptions: the body of a command, and the methods of a command's class."""
     bodies = {*_command_bodies(main.app), *_command_bodies(commands.app), "RunCommand.refuse"}
     names = [name for name in TEXTS if not name.startswith(MAY_IMPORT_LATE)]
     found = {name: list(_late_imports(_tree(name), bodies)) for name in names}
@@ -146,7 +146,7 @@ def test_a_package_describes_itself_in_one_sentence() -> None:
 
 @pytest.mark.parametrize("package", ["kronos_space", "tradingbot"])
 def test_there_are_no_import_cycles(package: str) -> None:
-    """Not even for types alone."""
+    """Imports for type annotations count too."""
     graph = grimp.build_graph(package, cache_dir=None)
     below = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     list(TopologicalSorter(below).static_order())  # raises CycleError

@@ -30,7 +30,7 @@ class Market:
         return f"csv:{self.folder}"
 
     def write(self, symbol: str, closes: Sequence[float], *, today: datetime | None = None) -> None:
-        """Write one bar a session with these closes; each bar opens at the previous close."""
+        """Write one bar per session with these closes; each bar opens at the previous close."""
         last = today or self.today
         span = 2 * len(closes) + 10  # calendar days, enough to contain a session for each close
         days = next_sessions(symbol, last - timedelta(days=span), span)

@@ -1,4 +1,4 @@
-"""Create test databases fast: repeat the finished schema, and compile each statement once a worker.
+"""Create test databases fast: repeat the schema, and compile each statement once per worker.
 
 Alembic takes about 50 ms to create the schema, and half of all tests create a database. This module
 executes the statements of a finished SQLite schema instead, in 2 ms. Postgres copies a database

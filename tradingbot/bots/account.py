@@ -145,7 +145,7 @@ class Account:
         return fill
 
     def credit(self, symbol: str, dividend: float) -> Fill | None:
-        """Add a dividend, USD per unit, to the cash. It is not one of the fills."""
+        """Add a dividend, USD per unit, to the cash. Records no fill."""
         held = self.held(symbol)
         if not held:
             return None

@@ -1,4 +1,7 @@
-"""The basis of a bot's quantities, that is, the shares they count, and the source's facts."""
+"""Look up what a source of candles knows about the tickers that a bot holds.
+
+Each quantity has a basis: the bar up to which splits are included in it, see `splits.Basis`.
+"""
 
 from datetime import datetime
 
@@ -43,7 +46,7 @@ def _bases(session: Session, row: BotRow, interval: str) -> dict[str, Basis]:
 
 
 def _is_owed(position: BotPosition | None, trade: Trade) -> bool:
-    """Return whether it was traded after the bar up to which its dividends are known."""
+    """Return whether the ticker was traded after the bar up to which its dividends are known."""
     if position is None:
         return False
     return trade.executed_at > bar_end(position.symbol, position.as_of, position.interval)

@@ -1,4 +1,4 @@
-"""Dividends to credit to a bot, for what it held before their day."""
+"""Dividends to credit to a bot: those on the shares that it held before the ex-dividend day."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

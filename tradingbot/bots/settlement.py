@@ -213,8 +213,8 @@ class Settlement:
         """Return the quantity in today's shares, and the day up to which splits are included.
 
         Raises:
-            Unclear: Neither the candles nor a list tells.
-            DataUnavailable: It has changed, and the dividends since the basis are unknown.
+            Unclear: Neither the candles nor the list of splits shows it.
+            DataUnavailable: The number has changed, and the dividends since the basis are unknown.
         """
         source_splits = None if known.actions is None else known.actions.splits
         listed = {**read_splits(self._session, symbol), **(source_splits or {})}

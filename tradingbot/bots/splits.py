@@ -34,7 +34,7 @@ class Unclear(Exception):
 
 @dataclass(frozen=True)
 class Basis:
-    """The shares in which a quantity is counted."""
+    """The bar up to which splits are included in a quantity, with the closes known then."""
 
     as_of: datetime  # the bar of the last check; includes all splits until then
     interval: str
@@ -70,7 +70,7 @@ def new_shares(
         date_of: Returns the date of a bar's session.
 
     Raises:
-        Unclear: Neither the candles nor a list tells.
+        Unclear: Neither the candles nor the list of splits shows it.
     """
     newest = now.index[-1].to_pydatetime()
     shown = _shown(basis.closes, now)

@@ -1,4 +1,4 @@
-"""What `kronosbot check` prints: tables and a line a finding, or one JSON document.
+"""What `kronosbot check` prints: tables and a line per finding, or one JSON document.
 
 {"exit_code": 1, "error": null, "source": "csv:candles", "interval": "1d",
  "clock": "2026-11-20T21:00:00+00:00",

@@ -34,7 +34,7 @@ class DataService:
 
     `now` (naive UTC) sets the clock; by default it is the source's. For yahoo that is the current
     time. For csv it is the close of the newest bar of all files, but at most the current time (for
-    intraday bars always the current time). For sample it is the bar that `max(6, horizon)` later
+    intraday bars always the current time). For sample it is the bar with `max(6, horizon)` later
     bars follow. A history contains nothing after the clock. ConfigError if the source is unusable.
 
     Invalid candles are refused (`tradingbot.markets.data_quality`), and so is a break of scale

@@ -66,7 +66,7 @@ class Finding:
     symbol: str
     bar: datetime | None  # the bar that shows it; the newest of several
     figure: float  # number of bars or sessions, or the factor
-    text: str  # the problem, and the way out
+    text: str  # the problem, and what to do
 
     def action(self, caller: Caller) -> Action:
         return POLICY[self.kind][caller]

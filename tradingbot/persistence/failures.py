@@ -1,4 +1,4 @@
-"""Convert database errors to our own errors, with a way out."""
+"""Convert database errors to our own errors, which say what to do."""
 
 import re
 
@@ -29,7 +29,7 @@ _NO_TRANSACTIONS = "transaction blocks not allowed in statement pooling mode"
 
 
 def unreachable(address: URL, error: SQLAlchemyError) -> KronosError:
-    """Return an error in one line: the database, its message, the way out.
+    """Return an error in one line: the database, its message, and what to do.
 
     The result is a DatabaseUnavailable if the error is transient, a ConfigError for a wrong option
     or a pooler that refuses transactions, else a DatabaseError.
@@ -46,12 +46,12 @@ def unreachable(address: URL, error: SQLAlchemyError) -> KronosError:
         return ConfigError(
             f"database {redact(address)}: {message}; correct that in DATABASE_URL (or POSTGRES_*)"
         )
-    way_out = _way_out(address, error, message)
+    remedy = _remedy(address, error, message)
     kind = DatabaseUnavailable if _may_pass(address, error, message) else DatabaseError
-    return kind(f"database {redact(address)}: {message}; {way_out}")
+    return kind(f"database {redact(address)}: {message}; {remedy}")
 
 
-def _way_out(address: URL, error: SQLAlchemyError, message: str) -> str:
+def _remedy(address: URL, error: SQLAlchemyError, message: str) -> str:
     """Return what to do about the error.
 
     Suggest that the server is down only if it sent no message.
@@ -65,9 +65,9 @@ def _way_out(address: URL, error: SQLAlchemyError, message: str) -> str:
         return "grant this user that right, or use one that has it"
     if sqlstate(error) in REFUSED:
         return "use a database, and a user, that may be written to"
-    for pattern, way_out in _SQLITE_WAYS_OUT if sqlite else _WAYS_OUT:
+    for pattern, remedy in _SQLITE_WAYS_OUT if sqlite else _WAYS_OUT:
         if pattern.search(message):
-            return way_out
+            return remedy
     if sqlite:
         return "check that file, or set DATABASE_URL"
     code = sqlstate(error)

@@ -167,9 +167,9 @@ class PostgresLock:
     def _session_lasts(self, connection: Connection) -> bool:
         """Return whether a session lock stays with this connection.
 
-        It does if the driver knows the session from the server. A pooler reports another. Then a
-        second transaction is held open, which gets the session that this connection has just used,
-        or makes this connection switch sessions.
+        It does if the driver and the server give the same process ID for the session. With a pooler
+        the two differ. Then a second transaction is held open: a pooler gives it the session that
+        this connection has just used, or makes this connection switch sessions.
         """
         # another key, because the run's own could stay behind in the pool
         probe = {"key": random.getrandbits(62)}

@@ -1,4 +1,4 @@
-"""States of a combination: what the record of the forecasters has taught. Arrays only.
+"""States of a combination: what was learnt from the forecasters' record. Arrays only.
 
 A State is learnt from a record (combination.py) and decides how forecasters are combined. A Trial
 is the State of a combination with one more challenger.
@@ -29,13 +29,13 @@ class Rival:
 
     @property
     def kept(self) -> float:
-        """Return the factor from 0 to 1 that shrinks its median."""
+        """Return the factor, from 0 to 1, that shrinks the challenger's median towards 0."""
         return _kept(self.agreement, self.size, self.sessions)
 
 
 @dataclass(frozen=True)
 class State:
-    """What a record has taught.
+    """What was learnt from a record of forecasts and outcomes.
 
     Attributes:
         gains: By how much each expert alone would have lowered the loss, the model first, rivals
@@ -69,7 +69,7 @@ class State:
 
     @property
     def kept(self) -> float:
-        """Return the factor from 0 to 1 that shrinks the model's median."""
+        """Return the factor, from 0 to 1, that shrinks the model's median towards 0."""
         return _kept(self.agreement, self.size, self.sessions)
 
     @property

@@ -1,6 +1,6 @@
 """Fit calibrations from forecasts with known outcomes, and report their out-of-sample coverage.
 
-    for one in fit(record): store(session, one.calibration)
+    for result in fit(record): store(session, result.calibration)
 
 There is no look-ahead: a forecast is used once its target session is over, and the reported
 coverage applies to each forecast the factors that were known when it was made.

@@ -33,8 +33,8 @@ PRICES = ["open", "high", "low", "close"]
 def read_backtest(path: Path, symbols: Sequence[str]) -> Record:
     """Read a backtest's forecasts of `symbols` (all, if empty), combined as they would be served.
 
-    There is no look-ahead: each forecast is combined with what earlier ones had taught. Forecasts
-    of days in the model's training count only if there are no others.
+    There is no look-ahead: each forecast is combined with weights learnt from earlier ones.
+    Forecasts of days in the model's training count only if there are no others.
 
     Raises:
         ConfigError: It is not a backtest file, or has no such forecasts with an outcome.

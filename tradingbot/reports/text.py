@@ -90,7 +90,7 @@ def coming(record: Record, figures: Figures) -> str:
 
 
 def shares_in_words(record: Record) -> str:
-    """Return whether the newest shares are served."""
+    """Return a sentence if some shares are not served yet, else ""."""
     if all(share.served for share in record.shares):
         return ""
     return (

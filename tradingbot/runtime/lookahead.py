@@ -46,5 +46,5 @@ def refuse_in_backtest(source: str, instead: str = LEDGER) -> None:
 
 
 def look_ahead(source: str, instead: str = LEDGER) -> LookAhead:
-    """Return the error for a use of `what`."""
+    """Return the error for a use of `source`."""
     return LookAhead(f"{source} knows the present, and a backtest must not; {instead}")

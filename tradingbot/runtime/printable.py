@@ -17,7 +17,7 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, limit: int = MAX_LENGTH) -> str:
-    """Return `text`, or its beginning and its end, which holds an error's way out."""
+    """Return `text`, or its beginning and its end, where an error says what to do."""
     if len(text) <= limit:
         return text
     end = limit // 3

@@ -84,10 +84,10 @@ class HubSpace:
         self._call("restart", lambda: self._api.restart_space(self.repo))
 
     def pause(self, patience: float | None = None) -> None:
-        """Pause it and see that the Hub shows it paused.
+        """Pause the Space, and check that the Hub shows it as paused.
 
-        Takes `patience` seconds at most (`timeouts.hub_pause`), and one call's time-out; less if a
-        signal comes meanwhile.
+        Takes at most `patience` seconds, by default `timeouts.hub_pause`, plus the time-out of one
+        call. A signal shortens this.
         """
         patience = self.timeouts.hub_pause if patience is None else patience
         hub = self.until(time.monotonic() + patience)

@@ -1,7 +1,7 @@
 """Apply the whole postprocessing to a backtest: raw, anchored, calibrated, combined.
 
-There is no look-ahead: each forecast is calibrated and combined with what the file's forecasts for
-earlier target sessions had taught. Losses are relative to the last close.
+There is no look-ahead: each forecast is calibrated and combined with factors and weights learnt
+from the file's forecasts for earlier target sessions. Losses are relative to the last close.
 """
 
 from collections.abc import Mapping, Sequence

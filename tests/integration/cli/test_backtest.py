@@ -187,7 +187,7 @@ def test_after_losing_the_space_a_backtest_resumes_from_its_file(
 def relay(
     space_url: str, *, batches: int, then: str = "hold"
 ) -> Iterator[tuple[str, threading.Event]]:
-    """A proxy to the Space that answers a limited number of batches; it then holds or closes
+    """Run a proxy to the Space that answers a limited number of batches, then holds or closes
     others.
 
     The event is set when another batch was requested.

@@ -30,7 +30,7 @@ PASSWORD = "quite-secret"
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    """Parse one JSON object a line; check the fields that every line has."""
+    """Parse one JSON object per line; check the fields that every line has."""
     found = [json.loads(line, parse_constant=_no_json) for line in text.splitlines()]
     for line in found:
         assert list(line)[:5] == ["time", "level", "event", "step", "message"]

@@ -46,7 +46,7 @@ def test_status_succeeds_after_a_run_and_fails_if_a_day_is_missing(
 def test_a_pooler_without_transactions_is_named_by_every_command_that_reads(
     command: str, tmp_path: Path, postgres_url: str
 ) -> None:
-    """The pooler ends the connection too, and then it looks as if the server were down."""
+    """The pooler also ends the connection, which could be mistaken for a server that is down."""
     with pooled(postgres_url, mode="statement") as url:
         done = kronosbot(command, folder=tmp_path, DATABASE_URL=url)
     assert done.returncode == 2, done.stderr
@@ -63,10 +63,7 @@ def test_without_a_database_status_explains_it_and_creates_none(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_read_only_role_suffices_and_100_000_rows_are_fast(
-    tmp_path: Path, postgres_url: str
-) -> None:
-    """A watcher needs no right to write; the time is bounded by what the imports take."""
+def test_a_read_only_role_suffices_for_100_000_rows(tmp_path: Path, postgres_url: str) -> None:
     with get_db_session(postgres_url) as session:
         session.execute(text(_HUNDRED_TICKERS_OF_200_SESSIONS))
         session.add(

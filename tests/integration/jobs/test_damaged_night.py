@@ -35,7 +35,7 @@ WRONG = [*JSON, "[1]", '{"a":1}', '{"0.1":NaN,"0.5":1,"0.9":2}', '{"kronos":1e99
 
 
 def night(space_url: str, database: str, candles: Path) -> Any:
-    """Run the job, with what it has learnt before, and do everything again."""
+    """Run the job on top of earlier state, forecasting everything again."""
 
     @contextmanager
     def opener(_lock: Any, _log: Any) -> Iterator[SpaceClient]:
@@ -54,7 +54,7 @@ def night(space_url: str, database: str, candles: Path) -> Any:
 
 
 def damage(file: Path, table: type[Base]) -> None:
-    """Give every other row another accident, as far as the table's keys allow it."""
+    """Damage every other row, each in another way, as far as the table's keys allow."""
     ways: list[tuple[str, Any]] = list(accidents(table))
     columns = [column.name for column in table.__table__.columns if isinstance(column.type, Json)]
     ways += [(name, value) for name in columns for value in WRONG]

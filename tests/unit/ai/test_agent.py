@@ -480,7 +480,7 @@ except ConfigError as error:
 
 
 def test_a_tool_accepts_unusual_spellings_of_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The forecast tool inside of the loop: odd arguments are answered in words."""
+    """The forecast tool runs inside the agent loop; unusual arguments get an answer in text."""
     from tradingbot.utils.core import kronos_forecast
 
     monkeypatch.setenv("KRONOS_DATA_SOURCE", "sample")

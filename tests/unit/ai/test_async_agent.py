@@ -95,7 +95,7 @@ def test_asynchronous_tools_run_at_the_same_time_in_one_loop(run: Any) -> None:
 
 
 def test_two_conversations_share_what_a_tool_keeps_open() -> None:
-    """A pool of connections belongs to the loop in which it was made."""
+    """A connection pool belongs to the event loop in which it was created."""
     loops = set()
 
     async def where() -> str:

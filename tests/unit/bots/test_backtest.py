@@ -27,7 +27,7 @@ FREE = Settings(slippage_bps=0)
 
 
 def history(opens: list[float], closes: list[float], first: str = "2024-01-01") -> pd.DataFrame:
-    """Return one bar a day."""
+    """Return one bar per day."""
     frame = pd.DataFrame({"open": opens, "close": closes}, dtype="float64")
     frame["high"], frame["low"] = frame.max(axis=1), frame.min(axis=1)
     frame.index = pd.date_range(first, periods=len(frame))

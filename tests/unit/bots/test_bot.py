@@ -473,7 +473,7 @@ def test_a_lost_answer_to_the_commit_leaves_log_and_trades_consistent(
 
     @contextmanager
     def unlucky() -> Iterator[Session]:
-        """A session whose first trade is committed, although the commit appears to fail."""
+        """Sessions whose first commit of a trade succeeds, but raises as if it had failed."""
         with get_db_session(database) as session:
             yield session
         if not lost and trades(database):

@@ -182,7 +182,7 @@ def edited_in_sql(url: str, portfolio: str) -> None:
 
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_quantity_set_by_sql_has_no_known_date(sqlite_url: str, watched: bool) -> None:
-    """`bots.updated_at` still has the last round's time."""
+    """An edit by SQL does not change `bots.updated_at`, which has the last round's time."""
     tickers = ["AAPL", "IBM"] if watched else ["AAPL"]
     bot(sqlite_url, CorporateActionSource(50), tickers=tickers).run()
     with get_db_session(sqlite_url) as session:
@@ -396,7 +396,7 @@ def test_an_order_filled_late_earns_the_dividends_since_its_fill(
 def down(
     url: str, today: int, dividends: Mapping[int, float], splits: Mapping[int, float] = {}
 ) -> DataService:
-    """A source that is down; the job has stored the candles up to `today`."""
+    """Return a source that is down; the job has stored the candles up to `today`."""
     shared: dict[str, Any] = {
         "min_bars": 1,
         "max_jump": 30,

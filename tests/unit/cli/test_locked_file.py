@@ -28,7 +28,7 @@ COMMANDS = [
 
 @contextmanager
 def held(file: Path, how: str = "EXCLUSIVE") -> Iterator[None]:
-    """Nobody else can read or write the file in this block."""
+    """Lock the file in this block, so that no other process can read or write it."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute(f"BEGIN {how}")
@@ -79,7 +79,7 @@ def test_a_bot_gets_no_forecast_and_an_agent_a_reason(
 
 
 def test_connecting_does_not_wait_for_a_process_that_writes(file: Path) -> None:
-    """It cannot switch the file to WAL then; what it reads is there all the same."""
+    """While another process writes, the file cannot be switched to WAL, but it can be read."""
     engine = get_engine(f"sqlite:///{file}")
     patience: list[int] = []
 

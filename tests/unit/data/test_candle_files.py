@@ -1,4 +1,4 @@
-"""The job's reader on files as people have them; the page's reader uses the same table."""
+"""The job's reader on common candle files; the page's reader is tested with the same table."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime

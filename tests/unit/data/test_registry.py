@@ -54,7 +54,7 @@ def test_the_stored_source_name_has_an_absolute_folder(
 
 
 class Exchange(YahooSource):
-    """Another network source."""
+    """A new network source."""
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         raise AssertionError("nobody asks it here")

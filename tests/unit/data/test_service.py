@@ -384,7 +384,8 @@ def broken(position: int, row: str) -> list[str]:
         ),
         (
             "\n".join([HEADER, "2024-01-24T09:00,1,1,1,1,1", "2024-01-24T10:00,1,1,1,1,1"]),
-            "SPY.csv row 3: a second bar of 2024-01-24, at 10:00; daily bars are one row a session",
+            "SPY.csv row 3: a second bar of 2024-01-24, at 10:00; daily bars have one row per "
+            "session",
         ),
     ],
 )
@@ -499,7 +500,7 @@ def yahoo(
 
 
 def chart_of(sessions: list[datetime], zone: str, opens: str, *, gap: int | None = None) -> str:
-    """Return Yahoo's JSON: a bar a session, stamped with its open; nulls in the bar `gap`."""
+    """Return Yahoo's JSON: a bar per session at its open; bar number `gap` has nulls."""
     frame = candles(sessions)
     if gap is not None:
         frame.iloc[gap] = np.nan
@@ -516,7 +517,7 @@ def test_yahoos_bars_are_the_complete_sessions_with_their_own_dates() -> None:
     assert history.index.tolist() == sessions[9:59]  # the session of the 27th has not closed
     assert history["close"].iloc[-1] == 101.0 + 58
     assert history.attrs["warnings"] == []
-    assert len(fake.charts) == 1, "one request a ticker"
+    assert len(fake.charts) == 1, "one request per ticker"
     assert "interval=1d" in fake.charts[0]
     assert service.symbols() == []
     assert service.outcome("AAPL", sessions) == {}

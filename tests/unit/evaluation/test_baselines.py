@@ -99,7 +99,7 @@ def test_constant_closes_give_a_constant_walk() -> None:
 
 @pytest.mark.parametrize("walk", [ewma_walk_quantiles, range_walk_quantiles])
 def test_a_year_after_a_halt_bands_still_match_the_volatility(walk: Any) -> None:
-    """The first return after the halt was thousands of the volatilities that were known."""
+    """The first return after the halt was thousands of times the volatility before it."""
     moves = 0.01 * np.random.default_rng(3).standard_normal(200)
     past = candles(np.concatenate([moves, np.zeros(300), moves]))
     frame = with_ranges(past, 0.0) if walk is range_walk_quantiles else past
@@ -141,7 +141,7 @@ def test_the_range_walk_uses_only_bars_before_its_origin() -> None:
 
 
 def test_the_range_walk_does_not_depend_on_bars_before_its_window() -> None:
-    """So that a night's forecast, from so many bars, can be recomputed from longer candles."""
+    """A forecast made from LOOKBACK bars can therefore be recomputed from longer candles."""
     random = np.random.default_rng(4)
     past = candles(random.standard_normal(LOOKBACK + 300) * np.repeat([0.1, 0.01], 400))
     bars, steps = with_ranges(past), np.array([1, 5])

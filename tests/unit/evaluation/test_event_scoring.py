@@ -138,7 +138,7 @@ def _falls(window: pd.DataFrame, peak: float, depth: float) -> bool:
 
 
 def test_a_later_split_changes_no_outcome_even_of_a_price_level(sqlite_url: str) -> None:
-    """The candles are restated: a tenth of what they were when the forecasts were made."""
+    """The split divides all prices by ten after the forecasts were made."""
     events = ["touch +1%", "touch 101", "reach 103 before 95", "close above 0%", "range above 2%"]
     for event in events:
         keep(sqlite_url, *of_every_night("AAPL", event, [0.5]))
@@ -214,7 +214,7 @@ def test_the_first_vintage_from_complete_bars_is_scored(sqlite_url: str) -> None
 
 
 def test_scores_equal_the_textbook_formulas(database: str) -> None:
-    """Brier's score by hand, of all tickers and each, by event and step."""
+    """The Brier score is computed by hand, over all tickers and for each, by event and step."""
     probabilities = np.random.default_rng(1).integers(0, 11, 999) / 10
     for symbol in PAST.symbols:
         keep(database, *of_every_night(symbol, "touch +1%", probabilities))

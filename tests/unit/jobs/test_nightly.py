@@ -211,7 +211,7 @@ def test_a_run_with_a_corrected_newest_bar_forecasts_again_and_the_ledger_keeps_
 def test_the_first_vintage_from_complete_bars_is_scored_with_current_candles(
     during_the_session: bool, space: Any, sqlite_url: str, tmp_path: Path
 ) -> None:
-    """Between two nights the source applies a split and corrects the newest bar."""
+    """Between the two nights the source applies a split and corrects the newest bar."""
     bars = DataService("sample").history("AAPL", bars=62)
 
     def night(count: int) -> list[str]:

@@ -43,7 +43,7 @@ def test_the_requirements_are_the_tested_versions() -> None:
 
 
 def test_the_hashed_requirements_are_the_same_versions() -> None:
-    """`make lock` writes them."""
+    """`make lock` writes both files."""
     torch = locked(FOLDER / "torch-cpu.lock")
     rest = locked(FOLDER / "requirements.lock")
     assert torch.keys() == {"torch"}
@@ -138,7 +138,7 @@ def test_the_package_folder_may_be_a_link(served: Path, tmp_path: Path) -> None:
 
 
 def test_the_image_is_built_from_the_uploaded_files() -> None:
-    """Files that only the Hub and the build read are exceptions."""
+    """Exceptions are files that only the Hub and the build read."""
     ignored = (FOLDER / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
     let_in = [line[1:] for line in ignored if line.startswith("!")]

@@ -1,4 +1,4 @@
-"""Frames of candles as people have them: yfinance's, a column of dates, other libraries'."""
+"""Frames of candles in common forms: yfinance's, with a column of dates, of other libraries."""
 
 from collections.abc import Callable
 from datetime import date
@@ -24,7 +24,7 @@ TITLED = BARS.rename(columns=str.title)
 
 
 class Foreign:
-    """A frame of another library: all that is known of it is the interchange protocol."""
+    """A frame of another library, which has only the interchange protocol."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
@@ -34,7 +34,7 @@ class Foreign:
 
 
 class Convertible:
-    """A frame of another library that can become one of pandas."""
+    """A frame of another library that can be converted to pandas."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
@@ -44,12 +44,12 @@ class Convertible:
 
 
 def history() -> pd.DataFrame:
-    """As `yf.Ticker("AAPL").history()` gives it."""
+    """Return a frame like that of `yf.Ticker("AAPL").history()`."""
     return TITLED.assign(Dividends=0.0, **{"Stock Splits": 0.0}).tz_localize("America/New_York")
 
 
 def download(*tickers: str, ticker_first: bool = False) -> pd.DataFrame:
-    """As `yf.download(tickers)` gives it; of several tickers, each has its own prices."""
+    """Return a frame like that of `yf.download(tickers)`; each ticker has different prices."""
     parts = {name: TITLED * (i + 1) for i, name in enumerate(tickers)}
     frame = pd.concat(parts, axis=1, names=["Ticker", "Price"])
     return frame if ticker_first else frame.swaplevel(axis=1)
@@ -175,7 +175,7 @@ def test_the_volume_in_base_currency_is_used_or_its_absence_reported(
 
 
 class PolarsColumn:
-    """As much of a polars.Series as is needed."""
+    """The part of polars.Series that is needed."""
 
     def __init__(self, name: str, values: list[object]) -> None:
         self.name, self._values = name, values
@@ -185,7 +185,7 @@ class PolarsColumn:
 
 
 class PolarsFrame:
-    """As much of a polars.DataFrame; without pyarrow its to_pandas fails."""
+    """The part of polars.DataFrame that is needed; `to_pandas` fails as without pyarrow."""
 
     def __init__(self, columns: dict[str, list[object]]) -> None:
         self._columns = columns

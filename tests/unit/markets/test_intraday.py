@@ -1,4 +1,4 @@
-"""The bars that come next within a day, against the exchanges' own minutes."""
+"""The predicted times of the next intraday bars, compared with the exchanges' real minutes."""
 
 import random
 

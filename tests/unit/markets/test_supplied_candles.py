@@ -73,7 +73,7 @@ BAD: dict[str, Callable[[], pd.DataFrame]] = {
 
 
 def used(act: Callable[[], pd.DataFrame]) -> tuple[int, Any, float] | str:
-    """How many bars were used, the newest, and all closes together; or the first reason."""
+    """Return the number of bars, the newest, and the sum of the closes; or why they are refused."""
     try:
         bars = act()
     except DataError as error:

@@ -1,4 +1,4 @@
-"""The exporter answers at once and always, whatever the database does."""
+"""The exporter answers immediately, whatever the state of the database."""
 
 import http.client
 import socket

@@ -1,4 +1,4 @@
-"""A state of the job as metrics: what they say, how many there are, and what none of them says."""
+"""Metrics of the job's state: their values and their number; none contains a secret."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ DAY = 86_400.0
 
 
 def run(state: Any = "ok", *, days: float = 0, shard: str = "0/1", **fields: Any) -> Run:
-    """A run of so many days before the newest."""
+    """Return a run from `days` days before the newest."""
     given = {
         "seconds": None if state in ("running", "killed") else 40.0,
         "exit_code": {"ok": 0, "failed": 1}.get(state),
@@ -37,7 +37,7 @@ def status(*runs: Run, **fields: Any) -> Status:
 
 
 def series(snapshot: Snapshot) -> dict[str, float]:
-    """name{label="value"} -> value, without the prefix that all names have."""
+    """Return name{label="value"} -> value, without the prefix of all names."""
     text = metrics_text(snapshot, "1.2.3").decode()
     found = {}
     for family in text_string_to_metric_families(text):

@@ -1,4 +1,4 @@
-"""The outcome of a run is posted: to each service in its shape and without a secret."""
+"""The outcome of a run is posted to each service in its format, without a secret."""
 
 import json
 import logging

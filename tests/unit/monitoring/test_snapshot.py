@@ -1,4 +1,4 @@
-"""What metrics read from a real database."""
+"""The snapshot for the metrics, read from a real database."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Events on paths: what bars prove, and closed forms of a Brownian motion."""
+"""Events on paths: when bars prove them, and their known probabilities for Brownian motion."""
 
 import math
 from statistics import NormalDist
@@ -154,10 +154,10 @@ def walks(
     rng: np.random.Generator,
     pieces: int,
 ) -> tuple[Floats, Floats, Floats]:
-    """Logarithms at the ends of the pieces of each bar, and the extremes within each piece.
+    """Return log prices at the end of each piece of each bar, and the extremes within each piece.
 
-    sigma and drift are of all bars together. The extremes of a Brownian bridge are drawn from their
-    distribution, so that watching the walk at a few moments misses nothing.
+    sigma and drift are those of all bars together. The extremes are drawn from the distribution of
+    a Brownian bridge, so that none is missed between two pieces.
     """
     step = sigma / math.sqrt(bars * pieces)
     moves = step * rng.standard_normal((count, bars * pieces)) + drift / (bars * pieces)
@@ -171,7 +171,7 @@ def walks(
 
 
 def candles(walk: tuple[Floats, Floats, Floats]) -> Floats:
-    """(paths, bars, 5): open, high, low, close and a volume."""
+    """Return (paths, bars, 5): open, high, low, close and a volume."""
     ends, highs, lows = walk
     closes = ends[..., -1]
     opens = np.concatenate([np.zeros_like(closes[:, :1]), closes[:, :-1]], axis=1)
@@ -192,18 +192,18 @@ def driftless() -> Floats:
 
 
 def agree(found: float, expected: float, *, bias: float = 0.0) -> None:
-    """Within three and a half standard errors of as many paths, and what bars cannot tell."""
+    """Check that both agree within 3.5 standard errors, plus the `bias` of judging by bars."""
     error = math.sqrt(expected * (1 - expected) / PATHS)
     assert found == pytest.approx(expected, abs=3.5 * error + bias)
 
 
 def above(log: float, time: float) -> float:
-    """P(close > LAST * exp(log)) after this share of the horizon."""
+    """Return P(close > LAST * exp(log)) after this share of the horizon."""
     return normal_cdf((DRIFT * time - log) / (SIGMA * math.sqrt(time)))
 
 
 def maximum_above(log: float, time: float, drift: float) -> float:
-    """P(the highest price > LAST * exp(log)), log > 0, by the reflection principle."""
+    """Return P(the highest price > LAST * exp(log)), log > 0, by the reflection principle."""
     deviation = SIGMA * math.sqrt(time)
     return normal_cdf((drift * time - log) / deviation) + math.exp(
         2 * drift * log / SIGMA**2
@@ -211,7 +211,7 @@ def maximum_above(log: float, time: float, drift: float) -> float:
 
 
 def upper_first(up: float, down: float, time: float) -> float:
-    """P(+up is reached before -down, by `time`), logarithms; Darling and Siegert (1953)."""
+    """Return P(+up is reached before -down, by `time`), logarithms; Darling and Siegert (1953)."""
     width, scale = up + down, 2 * DRIFT / SIGMA**2
     ever = (1 - math.exp(-scale * down)) / (1 - math.exp(-scale * width))
     later = 0.0
@@ -265,7 +265,7 @@ def test_take_profit_before_stop_loss_is_between_two_barriers(
 def test_the_largest_drawdown_of_a_driftless_walk_has_the_theoretical_distribution(
     driftless: Floats,
 ) -> None:
-    """Lévy: the distance from the running maximum moves as the walk's absolute value does."""
+    """Lévy: the distance below the running maximum is distributed as the walk's absolute value."""
     [chance] = chances([parse_event("drawdown above 5%")], driftless, LAST)
     depth = -math.log(0.95)
     stays = sum(

@@ -155,7 +155,7 @@ COMMANDS = [
 def test_every_command_continues_with_damaged_rows(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of each column's, and columns of JSON that hold none."""
+    """The tables contain each kind of damage of each column, and invalid JSON."""
     monkeypatch.chdir(tmp_path)
     PAST.store(sqlite_url, source=f"csv:{tmp_path}")
     for symbol in PAST.symbols:
@@ -263,7 +263,7 @@ def test_storing_again_replaces_damaged_rows(sqlite_url: str) -> None:
 
 
 def test_the_filter_of_damaged_rows_adds_no_values_to_a_statements_key() -> None:
-    """There are hundreds; SQLAlchemy makes this key each time that a statement is executed."""
+    """SQLAlchemy computes this key for each execution, and the filter has hundreds of values."""
     statement = select(KronosForecast).where(KronosForecast.symbol == "AAPL")
     executed: list[Executable] = []
     with get_db_session("sqlite://") as session:
@@ -275,7 +275,7 @@ def test_the_filter_of_damaged_rows_adds_no_values_to_a_statements_key() -> None
 
 
 def test_every_query_goes_through_the_sessions_filter() -> None:
-    """That of a Core table would, which only ORM attributes pass through."""
+    """The filter applies to ORM attributes only; a query of a Core table would avoid it."""
     past_it = re.compile(r"__table__\.c\b|select\([^)]*__table__")
     allowed = {"columns.py", "damage.py", "upsert.py"}
     sources = Path(tradingbot.__file__).parent.rglob("*.py")

@@ -572,7 +572,7 @@ def test_forecasts_of_challengers_are_returned_by_name(both: str) -> None:
 
 
 def test_the_newest_forecast_of_each_ticker_and_model_is_found(database: str) -> None:
-    """As reading every row of both tables would find it."""
+    """The result equals that of reading every row of both tables."""
     symbols, models = ("A", "B", "BTC-USD", "a"), ("m", "n", "o")
     stored = [
         forecast(symbol, as_of=MONDAY + timedelta(days=day), model=model, horizon=2)

@@ -75,7 +75,7 @@ def test_an_exclusive_holder_can_downgrade_to_shared(database: str) -> None:
 
 
 def test_one_of_two_simultaneous_releases_gets_the_exclusive_lock(database: str) -> None:
-    """As two runs that end together: one of them must pause the Space."""
+    """When two runs end at the same time, one of them must pause the Space."""
 
     def finish(lock: Lock, barrier: threading.Barrier, alone: list[Lock]) -> None:
         barrier.wait()

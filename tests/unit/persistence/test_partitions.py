@@ -103,7 +103,7 @@ def test_partitions_are_created_ahead_without_gaps(postgres_url: str) -> None:
 
 
 def test_a_ledger_with_future_bars_is_converted_completely(postgres_url: str) -> None:
-    """The clock of the machine that stored it was ahead."""
+    """Bars are in the future if the clock of the machine that stored them was ahead."""
     with connected(postgres_url) as connection:
         store(connection, "2027-01-14", 1)
         partition_ledger(connection, NOW)

@@ -496,7 +496,7 @@ def test_no_transaction_stays_open_during_calibration_or_scoring(
     postgres_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server ends those that do, where it has an idle_in_transaction_session_timeout."""
+    """A server with an idle_in_transaction_session_timeout would end such transactions."""
     past, _ = nano_s_past(space_url)
     with get_db_session(postgres_url) as session:
         store_forecasts(session, past)

@@ -195,7 +195,7 @@ def test_weights_sum_to_one_and_do_not_depend_on_volatility(
 def test_one_forecast_after_a_halt_of_its_ticker_does_not_outweigh_all_the_others(
     move: float,
 ) -> None:
-    """Where it has not moved for long, hardly any move is expected, and each is a thousandfold."""
+    """During a halt the expected move becomes tiny, and the next move is a thousand times that."""
     panel = market(200)
     scale, experts = panel.scale.copy(), panel.experts.copy()
     scale[640], experts[640] = move * scale[640], move * experts[640]

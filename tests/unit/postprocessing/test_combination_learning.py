@@ -251,7 +251,7 @@ def _short(known: Combination) -> Combination:
 
 
 def test_the_combination_of_another_model_is_refused(known: Combination) -> None:
-    with pytest.raises(ValueError, match="the combination of .* does not apply to"):
+    with pytest.raises(ValueError, match=r"the combination of .* does not apply to"):
         known.apply(replace(forecast(), model_name="other"), bars())
 
 
@@ -338,7 +338,7 @@ def test_equal_weights_are_described_as_equal() -> None:
 def test_a_shard_learns_a_session_only_when_all_candles_are_available(
     sqlite_url: str,
 ) -> None:
-    """Else their outcomes would be lost, and their own forecasts could not be combined."""
+    """Otherwise outcomes of other shards' tickers would be lost."""
     PAST.store(sqlite_url)
     monday = LAST - timedelta(days=2)
     with get_db_session(sqlite_url) as session:
@@ -472,7 +472,7 @@ def test_anchored_and_unanchored_revisions_are_separate_families(
 def test_without_the_combination_table_forecasts_stay_calibrated(
     sqlite_url: str, known: Combination
 ) -> None:
-    """As in a database that an older version left, until the next run of the job upgrades it."""
+    """A database of an older version lacks the table until the next run of the job upgrades it."""
     factors = Factors((2.0,) * 9, n=480, until=LAST - timedelta(days=1))
     with get_db_session(sqlite_url) as session:
         store(session, Calibration(KEY, {("equity", 0): factors}))
@@ -484,7 +484,7 @@ def test_without_the_combination_table_forecasts_stay_calibrated(
 def test_a_pool_without_forecasts_does_not_force_full_reads(
     known: Combination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a horizon that was longer once, or the last ticker of a class."""
+    """Such a pool remains after a horizon was shortened, or a class lost its last ticker."""
     asked: list[Any] = []
 
     def nothing(*args: Any, targets: Any, **options: Any) -> Iterator[Any]:

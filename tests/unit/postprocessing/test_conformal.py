@@ -34,14 +34,14 @@ def simulated(
 
 
 def test_a_conformity_score_is_the_distance_from_the_median_in_half_widths() -> None:
-    """Normal bands, twice as wide above the median as below; the 80 % band ends at the z 1.2816."""
+    """Normal bands, twice as wide above the median as below; 1.2816 is z of the 80 % band."""
     quantiles = np.tile(np.exp(0.01 * Z * np.where(Z > 0, 2, 1)), (3, 1))
     found = scores(quantiles, np.exp([2 * 0.025631, -0.5 * 0.012816, 0.0]))[:, EIGHTY]
     assert found.tolist() == pytest.approx([2.0, 0.5, 0.0], rel=1e-4)
 
 
 def test_quantiles_of_few_paths_are_smoothed_by_their_common_spread() -> None:
-    """An upper half whose every half-width is 0.02: its mean is kept, its shape is normal."""
+    """All upper half-widths are 0.02: smoothing keeps their mean and makes their shape normal."""
     quantiles = np.exp(np.where(Z > 0, 0.02, 0.01 * Z))[None]
     smooth = np.log(widened(quantiles, np.ones(9))[0])
     assert smooth[10:].mean() == pytest.approx(0.02)
@@ -66,7 +66,7 @@ def test_bands_are_nested_for_any_factors() -> None:
 
 
 def test_too_narrow_bands_reach_their_nominal_coverage() -> None:
-    """The claim: 77 to 83 % of the outcomes that come after what was learnt lie in the band."""
+    """The 80 % band holds 77 to 83 % of the outcomes after those that it was learnt from."""
     targets, quantiles, actual = simulated(width=0.5, truth=np.ones(250))
     raw = (scores(quantiles, actual) <= 1).mean(axis=0)
     assert raw[EIGHTY] < 0.55
@@ -137,7 +137,7 @@ def test_too_short_a_record_gives_no_factors(sessions: int, tickers: int) -> Non
 
 
 def test_the_shortest_sufficient_record_starts_with_the_corrected_quantile_of_its_scores() -> None:
-    """Of 100 scores the 81st: the next outcome is held with a chance of 81 of 101 at least."""
+    """This is the 81st of 100 scores; the next is at most as large with probability 81 / 101."""
     targets = np.repeat(SESSIONS[:50], 2)
     pool = np.tile(np.random.default_rng(2).permutation(100)[:, None] + 1.0, (1, 9)) / 10
     found = track(targets, pool)

@@ -25,7 +25,7 @@ RANDOM, EWMA, RANGE = range(3)  # indices of the experts
 class Market:
     """Tickers with volatility clusters.
 
-    volatility: (bars, tickers). candles: one frame a ticker.
+    volatility: (bars, tickers). candles: one frame per ticker.
     """
 
     volatility: Floats
@@ -66,7 +66,7 @@ def _origins(bars: pd.DataFrame) -> np.ndarray:
 
 
 def market(seed: int = 0, *, times: Floats | float = 1.0, waves: float = 0.25) -> Market:
-    """Simulate a market: `times` (bars,) scales the volatility, `waves` is its log change a bar."""
+    """Simulate a market. `times` (bars,) scales the volatility; `waves`: its log change per bar."""
     random = np.random.default_rng(seed)
     bars = len(DAYS)
     logs = np.zeros((bars, TICKERS))
@@ -197,7 +197,7 @@ def test_gaps_in_the_candles_remove_only_the_forecasts_in_them() -> None:
 
 
 def test_an_unadjusted_split_inside_the_horizon_affects_one_session() -> None:
-    """Ten new shares for an old one, or the reverse: -90 % or times ten for one ticker."""
+    """The split is 10:1 or 1:10, which looks like a move of -90 % or +900 % of one ticker."""
     panel = WAVES.panel(guessing)
     row = np.flatnonzero(panel.target == sessions(panel)[100])[0]
     actual = panel.actual.copy()

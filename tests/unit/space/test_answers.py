@@ -182,7 +182,7 @@ def test_anchored_forecasts_have_another_revision_than_those_of_an_older_space(
 
 
 def test_paths_that_could_not_be_anchored_count_among_the_anchored_ones() -> None:
-    """They are part of what an anchoring Space serves, and its record."""
+    """A Space that anchors serves them too, so they belong to its record."""
     forecast = answer(changed("reconstruction", {"close": -3.0, "factor": 1.0}))
     assert isinstance(forecast, Forecast)
     assert forecast.model_revision == "+anchored"

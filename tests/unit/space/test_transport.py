@@ -207,7 +207,7 @@ def test_predict_returns_none_after_one_warning_when_nothing_can_be_sent(
 
 
 class Odd(requests.Session):
-    """A caller's session that raises errors no HTTP client should raise."""
+    """A caller's session that raises errors which no HTTP client should raise."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()

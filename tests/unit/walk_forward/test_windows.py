@@ -36,7 +36,7 @@ def test_changed_future_prices_change_no_byte_of_a_request(bars: pd.DataFrame) -
 
 
 def test_a_changed_newest_bar_changes_the_request(bars: pd.DataFrame) -> None:
-    """So that the test above can fail."""
+    """This shows that the test above can fail."""
     window = windows("AAPL", pd.DatetimeIndex(bars.index), PLAN, 1)[0]
     changed = bars.copy()
     changed.loc[window.as_of, "close"] *= 1.0001

@@ -81,7 +81,7 @@ class RecordArguments(_Arguments):
 
 
 class Score(_Document):
-    """Forecasts against outcomes, of one window. A figure is null where too few stand behind it."""
+    """Forecasts against outcomes, of one window. A figure is null with too few forecasts."""
 
     symbol: Annotated[str, Field(description="A ticker, or * for all together.")]
     last_sessions: Annotated[int, Field(description="Of the newest so many sessions; 0: of all.")]
@@ -142,7 +142,7 @@ class EventsDocument(_Document):
 
 
 class TickerState(_Document):
-    """A ticker that is forecast, or was."""
+    """A ticker that the job forecasts, or that has a stored forecast."""
 
     symbol: str
     active: Annotated[bool, Field(description="Whether the nightly job forecasts it.")]
@@ -199,7 +199,7 @@ class SpaceState(_Document):
 
 
 class StatusDocument(_Document):
-    """How the nightly job is doing."""
+    """The state of the nightly job."""
 
     ok: Annotated[bool, Field(description="Whether there are no problems.")]
     problems: list[str]

@@ -37,7 +37,7 @@ def read_csv(file: Path) -> pd.DataFrame:
     `attrs["notes"]`: what was left out.
 
     Raises:
-        DataError: Names the file, the row, the value and the way out.
+        DataError: Names the file, the row, the value and what to do.
     """
     return _File(file, read_table(file)).candles()
 
@@ -100,7 +100,7 @@ class _File:
                 self._notes.append(f"bars left out because the file says they are running: {count}")
             bars &= ~running
         if not (numbers[bars] > 0).any():
-            raise DataError(f"{self._path}: no row has prices; expected one row a bar")
+            raise DataError(f"{self._path}: no row has prices; expected one row per bar")
         return bars
 
     def _times(self, bars: Flags) -> Times:

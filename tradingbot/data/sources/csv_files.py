@@ -133,5 +133,5 @@ def _refuse_two_bars_a_day(file: Path, rows: pd.DataFrame) -> None:
         row: Any = again.idxmax()
         raise DataError(
             f"{file} row {row}: a second bar of {bars['day'][row]:%Y-%m-%d}, "
-            f"at {bars['instant'][row]:%H:%M}; daily bars are one row a session"
+            f"at {bars['instant'][row]:%H:%M}; daily bars have one row per session"
         )

@@ -66,7 +66,7 @@ def read_table(file: Path) -> Table:
     """Read the cells of `file`. Raises DataError if it holds no table of candles."""
     text = _text(file)
     if not text.strip():
-        raise DataError(f"{file}: the file is empty; expected a header and one row a bar")
+        raise DataError(f"{file}: the file is empty; expected a header and one row per bar")
     if re.match(r"\s*\[\s*[\[{]", text):
         text = _from_json(file, text)
     header = _header(file, text)
@@ -83,7 +83,7 @@ def read_table(file: Path) -> Table:
     rows = _below(header, rows)
     table = Table(header, list(rows), list(rows.values()))
     if not table.rows:
-        raise DataError(f"{file}: the file has a header and no bars; expected one row a bar")
+        raise DataError(f"{file}: the file has a header and no bars; expected one row per bar")
     _refuse_wide_rows(file, table)
     return table
 
@@ -160,7 +160,7 @@ def _header(file: Path, text: str) -> Header:
             if sum(any(map(str.isalpha, cell)) for cell in header.cells) >= 4:
                 words.add(header.separator)
     if nearest is None:
-        raise DataError(f"{file}: the file is empty; expected a header and one row a bar")
+        raise DataError(f"{file}: the file is empty; expected a header and one row per bar")
     missing = ["timestamp" if name == "time" else name for name in nearest.columns.missing]
     which = "the first line" if nearest.line == 1 else f"line {nearest.line}"
     shown = ", ".join(cell.strip() for cell in nearest.cells)

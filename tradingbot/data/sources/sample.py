@@ -33,7 +33,7 @@ class SampleSource:
         return list(self._TICKERS)
 
     def clock(self, horizon: int) -> datetime:
-        """Return the close of the bar that `max(6, horizon)` later bars follow; these are the
+        """Return the close of the bar with `max(6, horizon)` later bars; these are the
         outcome."""
         days = _candles("AAPL").index
         if horizon >= len(days):

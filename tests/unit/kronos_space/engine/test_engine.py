@@ -92,7 +92,7 @@ def test_the_model_and_its_tokenizer_are_in_eval_mode(checkpoint: Checkpoint) ->
 
 
 def test_the_second_token_depends_on_the_whole_context(checkpoint: Checkpoint) -> None:
-    """In training mode the reference's dependency layer sees the oldest bar alone."""
+    """In training mode the reference's dependency layer would see only the oldest bar."""
     hidden = torch.randn(1, 40, 128, generator=torch.Generator().manual_seed(0))
     s1 = torch.tensor([7])
     with torch.inference_mode():

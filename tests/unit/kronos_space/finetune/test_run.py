@@ -187,7 +187,7 @@ def test_after_a_full_disk_the_same_command_continues(
 def test_a_killed_training_continues_to_the_same_weights(
     job: run.Job, step: int, uninterrupted: dict[str, list[float]]
 ) -> None:
-    """At a validation, before what it found is on disk."""
+    """The training is killed at a validation, before its result is on disk."""
     with pytest.raises(ZeroDivisionError):
         tuned(job, RecordingReporter(until=step, by=ZeroDivisionError()))
     tuned(job)

@@ -1,4 +1,4 @@
-"""Windows show the model exactly what it knows when it forecasts."""
+"""A training window shows the model only what it would know when it forecasts."""
 
 from dataclasses import replace
 

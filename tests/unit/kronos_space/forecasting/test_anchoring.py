@@ -89,7 +89,7 @@ def test_anchored_paths_are_reference_paths_scaled_by_last_close_over_its_recons
 def test_the_reconstruction_equals_the_output_of_the_tokenizers_decoder(
     forecaster: Forecaster, nano_checkpoint: Checkpoint
 ) -> None:
-    """Series of several lengths, in one call."""
+    """The call contains series of several lengths."""
     requests = [checked(ohlcv=bars(length), samples=2) for length in (32, 64, 120, 64)]
     prepared = [forecaster.prepare(body) for body in requests]
     made = forecaster.generate([forecast_input.prompt for forecast_input in prepared])

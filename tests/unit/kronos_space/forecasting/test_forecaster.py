@@ -1,4 +1,4 @@
-"""From a validated request to the numbers of the answer, with the bundled model."""
+"""The computation from a validated request to the answer, with the bundled model."""
 
 from dataclasses import asdict
 from datetime import date

@@ -174,7 +174,7 @@ def test_a_clock_change_is_followed_after_three_days() -> None:
 def test_hourly_utc_bars_keep_their_weekdays_after_a_clock_change(
     zone: str, hours: Sequence[int]
 ) -> None:
-    """Sydney's session is on one day in winter, and begins on the day before in summer."""
+    """In UTC, Sydney's session is within one day in winter, and begins a day earlier in summer."""
     local = [
         datetime(2024, 1, 1, hour, tzinfo=ZoneInfo(zone)) + timedelta(days=day)
         for day in range(350)
@@ -238,7 +238,7 @@ def test_any_increasing_times_have_next_times_or_a_clear_error(
 
 @pytest.mark.parametrize("code", ["XNYS", "XHKG", "XSAU", "XIDX", "24/7"])
 def test_inferred_times_are_times_at_which_the_market_trades(code: str) -> None:
-    """A sample; `python -m tests.support.patterns` tries every calendar."""
+    """These are some calendars; `python -m tests.support.patterns` tests all of them."""
     bars = patterns.market(code, last="2023-12-31" if code == "XSAU" else "2017-12-31")
     for times, enough in ((bars.daily, 0.995), (bars.hourly, 0.99), (bars.hourly_utc, 0.98)):
         right, all_ = patterns.count_right(times, cuts=25, horizon=8, seed=1, history=(64, 300))

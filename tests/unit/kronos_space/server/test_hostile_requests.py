@@ -119,7 +119,7 @@ def test_the_first_wrong_row_is_named_even_if_a_later_one_has_unknown_keys(
 def test_a_batch_is_read_a_few_series_at_a_time(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between two turns the event loop and other callers get theirs."""
+    """Between two parts of a batch the event loop serves other callers."""
     service = client.app.state.service.reader  # type: ignore[attr-defined]
     turns: list[int] = []
     real = service._prepare_items

@@ -66,7 +66,7 @@ def test_the_examples_of_requests_are_answered(client: TestClient) -> None:
 
 
 def test_the_fuzzer_recognises_impossible_forecasts() -> None:
-    """The check of the fuzzer itself can fail."""
+    """This shows that the fuzzer's check can fail."""
     with pytest.raises(AssertionError):
         fuzz._check_forecasts(422, {})
     bar = {"open": 1.0, "high": 0.9, "low": 0.5, "close": 0.8, "volume": 0.0}

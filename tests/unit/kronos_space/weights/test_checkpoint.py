@@ -62,7 +62,7 @@ def test_every_published_shape_loads_and_saves_the_same_tensors(name: str, tmp_p
 
 
 def test_buffers_and_training_parameters_may_be_missing(folder: Path) -> None:
-    """They follow from the shapes; a checkpoint need not state them."""
+    """Their values follow from the shapes, so a checkpoint may lack them."""
     complete = load_checkpoint(str(folder))
     for component in ("model", "tokenizer"):
         path = folder / component / "model.safetensors"
