@@ -26,7 +26,7 @@ def one_for_both_sides(quantiles: Floats) -> tuple[Floats, Floats, Floats]:
 
 chosen: HalfWidths = conformal._half_widths
 WAYS: Mapping[str, HalfWidths] = {
-    "one width a side (chosen)": chosen,
+    "one width per side (chosen)": chosen,
     "one width for both sides": one_for_both_sides,
     "each quantile by itself": each_on_its_own,
 }

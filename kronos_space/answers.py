@@ -112,9 +112,9 @@ class HealthResponse(BaseModel):
     model_revision: str | None
     models: Annotated[
         list[ServedModel],
-        Field(description="all of them; the first is `model`, which is asked by default"),
+        Field(description="all models; the first one is `model`, the default"),
     ]
-    anchor: Annotated[Anchor, Field(description="of requests that do not say")]
+    anchor: Annotated[Anchor, Field(description="default of requests")]
     boot_id: Annotated[str, Field(description="new in every process")]
     started_at: str
     uptime_s: float

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--until-stdin-closes",
         action="store_true",
-        help="stop as on SIGTERM when standard input ends, as it does with the process behind it",
+        help="stop as on SIGTERM when standard input ends, as when the parent process has ended",
     )
     return parser
 

@@ -43,8 +43,8 @@ class Settings:
     models: str | None = _text(
         "KRONOS_MODELS",
         None,
-        "several of these in place of KRONOS_MODEL, with commas between them: a request may name "
-        "one, and the first answers those that name none",
+        "several of these in place of KRONOS_MODEL, separated by commas: a request may name one, "
+        "the first is the default",
     )
     api_key: str | None = _text(
         "KRONOS_API_KEY", None, "when set, requests must carry it as X-API-Key", repr=False

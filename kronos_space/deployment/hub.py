@@ -47,7 +47,7 @@ class HubRepository:
 
     def check_token(self) -> None:
         """Verify the token; with a refused one an existing repository looks like a missing one."""
-        self._call("tell whose token this is", self._api.whoami)
+        self._call("check the token", self._api.whoami)
 
     def commit(self, upload: Mapping[str, Path | bytes], delete: list[str], *, message: str) -> str:
         """Commit all changes at once, so that the Space is built once. Return the revision."""
@@ -157,7 +157,7 @@ class HubSpace(HubRepository):
 
     def stage(self) -> str:
         # huggingface_hub's enum lacks SLEEPING, so stages are strings
-        runtime = self._call("tell the stage", lambda: self._api.get_space_runtime(self.repo))
+        runtime = self._call("report the stage", lambda: self._api.get_space_runtime(self.repo))
         return quoted(runtime.stage)
 
     def create(self, *, private: bool) -> None:

@@ -48,7 +48,7 @@ def run(
     if info is not None:
         typer.echo(printable(waiting.address(info)))
     if not plan.restarts and (stage := space.stage()) in deploy.RESTS:
-        say(f"it is {stage}, and stays so: the nightly job wakes it, or its page does")
+        say(f"it is {stage}, and was not woken: the nightly job wakes it, or its page does")
         return
     if timeout is not None:
         health = waiting.wait_until_up(

@@ -59,7 +59,7 @@ def wait_until_up(
     if health is None:
         raise HubError(
             f"{space.repo}: not up within {timeout:g} s: stage {watch.stage or 'unknown'}"
-            f"{watch.trouble}; the Hub may still be at it, run this again to go on waiting"
+            f"{watch.trouble}; the Hub may still be building it; run this again to continue waiting"
         )
     return health
 

@@ -149,7 +149,7 @@ class Forecaster:
                 f"sees {self._max_context} bars, the {request.horizon} of the forecast included"
             )
         if np.ptp(used.values[:, 3]) == 0:
-            warnings.append("the closes never moved: prob_up only tells how the model rounds")
+            warnings.append("the closes never moved: prob_up only shows how the model rounds")
         warnings += candle_warnings(
             history,
             used=len(bars),

@@ -90,7 +90,7 @@ def inferred_times(history: Times, count: int) -> tuple[Times, str | None]:
     """
     ahead = upcoming_times(history.wall, history.instant, count)
     if ahead is None:
-        raise InvalidHistory("the bars are too far apart to tell which come next")
+        raise InvalidHistory("the bars are too far apart to infer the next ones")
     offset = None if history.offset is None else np.repeat(history.offset[-1:], count)
     warning = None
     if not ahead.found:

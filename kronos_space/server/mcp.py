@@ -110,7 +110,7 @@ def check_origin(request: Request) -> None:
     if name in _LOOPBACK or (name == this_host and name.endswith(".hf.space")):
         return
     shown = ascii(origin if len(origin) <= 60 else origin[:60] + "…")
-    raise ApiError(403, "wrong_origin", f"Origin: {shown}: this is not answered to pages elsewhere")
+    raise ApiError(403, "wrong_origin", f"Origin: {shown}: pages of other sites are refused")
 
 
 def _host(address: str) -> str:

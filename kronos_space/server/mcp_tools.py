@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 INSTRUCTIONS = (
     "Forecasts of OHLCV candles by Kronos. Send at least the newest 32 candles of a ticker, oldest "
     "first; more are better. A forecast knows these candles and nothing else, and is no advice: "
-    "tell its range with it, and never make one up where there is none."
+    "always state its range, and never make one up if there is none."
 )
 # fields of ForecastRequest that are useless in a conversation
 _LEFT_OUT = ("return_paths",)
@@ -127,7 +127,7 @@ async def _answered(service: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the answer of `/predict`, under its limits. Raises what it raises."""
     for name in _LEFT_OUT:
         if name in arguments:
-            raise InvalidRequest(f"{name}: not here, as a conversation has no room; POST /predict")
+            raise InvalidRequest(f"{name}: too large for a conversation; use POST /predict")
     body = await asyncio.to_thread(_body, arguments)
     with service.worker.arriving():
         [prepared] = await service.reader.single(body)

@@ -62,7 +62,7 @@ class Metrics:
         self._paths = Counter("kronos_paths", "Sample paths computed.", registry=registry)
         self._reconstruction = Histogram(
             "kronos_reconstruction_error",
-            "How far the tokenizer reads a series' last close off, as a share of what it reads.",
+            "Error of the tokenizer's reconstruction of the last close, as a share of it.",
             ["model"],
             buckets=_SHARES,
             registry=registry,

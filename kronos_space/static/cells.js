@@ -184,7 +184,7 @@ function settledMark(texts) {
 function twoReadings(text) {
   const bare = bareNumber(text);
   const [decimal, whole] = [bare.replace(/[.,]/, "."), bare.replace(/[.,]/, "")];
-  return `is ${decimal} or ${whole}, and no number tells which; write ${decimal}0 or ${whole}`;
+  return `is ${decimal} or ${whole}, and no number shows which; write ${decimal}0 or ${whole}`;
 }
 
 /** Parse "1,234.50", "1.234,50", "1'234.50", "$12.30" or "54.2M". NaN for other texts. */

@@ -14,7 +14,7 @@ from tests.support.cluster import Cluster, shell
 OLD = DATA / "upgrades" / "0.1.0-chart.tgz"
 UPGRADE = "helm upgrade --install tradingbots {chart} --namespace tradingbots-2025 {options}"
 EVERYTHING = "--set postgres.enabled=true --set space.enabled=true --set-string image.tag=old"
-WAY_OUT = "--reset-then-reuse-values"
+REMEDY = "--reset-then-reuse-values"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def image_of(cluster: Cluster) -> str:
 def test_an_upgrade_keeps_the_values_and_the_generated_password(installed: Cluster) -> None:
     secret = "/api/v1/namespaces/tradingbots-2025/secrets/tradingbots-postgres"
     password = installed.objects[secret]["data"]["POSTGRES_PASSWORD"]
-    output = shell(installed, UPGRADE.format(chart=CHART, options=WAY_OUT))
+    output = shell(installed, UPGRADE.format(chart=CHART, options=REMEDY))
     assert "has been upgraded" in output
     assert image_of(installed) == "kronos-tradingbots:old"
     assert "tradingbots-space" in installed.names("deployments")
@@ -55,7 +55,7 @@ def test_immutable_selectors_are_unchanged(installed: Cluster) -> None:
 
 
 def test_values_of_the_old_chart_are_refused_with_what_to_write_instead(installed: Cluster) -> None:
-    with pytest.raises(AssertionError, match=rf"{WAY_OUT}"):
+    with pytest.raises(AssertionError, match=rf"{REMEDY}"):
         shell(installed, UPGRADE.format(chart=CHART, options="--reuse-values"))
 
 
@@ -83,4 +83,4 @@ def test_a_missing_new_key_is_named_in_the_error(key: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         helm("template", "tradingbots", CHART, "--set", f"{key}=null")
     assert f"the values have no {key}" in refused.value.stderr
-    assert WAY_OUT in refused.value.stderr
+    assert REMEDY in refused.value.stderr

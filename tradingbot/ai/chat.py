@@ -184,7 +184,7 @@ def _with_tools(model: Any, tools: Sequence[BaseTool]) -> Runnable[Any, Any]:
     except (NotImplementedError, AttributeError) as error:
         raise ConfigError(
             f"the chat model {type(model).__name__} cannot call tools (bind_tools); "
-            "pass one that can, or none of extra_tools and bot"
+            "pass one that can, or leave out extra_tools and bot"
         ) from error
     return bound
 

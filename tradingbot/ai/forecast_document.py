@@ -37,7 +37,7 @@ class Prediction(_Document):
     close: Annotated[float, Field(description="Mean over Kronos' simulated paths.")]
     volume: float | None
     close_quantiles: Annotated[
-        dict[str, float], Field(description="Level, such as '0.1', to the price below which it is.")
+        dict[str, float], Field(description="Price of each level: below that of '0.1' with 10 %.")
     ]
     prob_up: Annotated[float, Field(description="Chance of a close above last_close, 0 to 1.")]
 
@@ -47,7 +47,7 @@ class Event(_Document):
 
     event: Annotated[str, Field(description="Such as 'touch +2%': moves from last_close.")]
     probability: list[float]
-    low: Annotated[list[float], Field(description="95 % interval: of so few paths alone.")]
+    low: Annotated[list[float], Field(description="95 % interval of the Monte Carlo error.")]
     high: list[float]
 
 
@@ -68,7 +68,7 @@ class ForecastDocument(_Document):
     sessions_missed: Annotated[
         int, Field(description="Sessions closed since as_of, which it does not know; 0: newest.")
     ]
-    calibration: Annotated[str, Field(description="What made the quantiles, or 'raw'.")]
+    calibration: Annotated[str, Field(description="Post-processing of the quantiles, or 'raw'.")]
     shares: Annotated[
         dict[str, float] | None,
         Field(description="Weights of combined quantiles, by forecaster."),

@@ -60,7 +60,7 @@ def _events(forecast: ForecastDocument) -> list[str]:
     last = bar_text(forecast.predictions[-1].target_date, "1d")
     return [
         "",
-        f"By the close of {last}, chance (and the error of so few paths):",
+        f"By the close of {last}, chance (and its Monte Carlo error):",
         *(
             f"{item.event}: {item.probability[-1]:.0%} ({item.low[-1]:.0%} to {item.high[-1]:.0%})"
             for item in forecast.events
@@ -74,8 +74,8 @@ def _meaning(forecast: ForecastDocument, close: str) -> str:
     if forecast.calibration == RAW:
         return (
             f"P(up) is the share of {forecast.samples} simulated paths that close above {close}; "
-            f"so few make it uncertain by {points}. The range is raw, as the model says it, not "
-            "calibrated: one path in five ends outside; reality may do so more often."
+            f"so few make it uncertain by {points}. The range is raw, as the model gives it, not "
+            "calibrated: one path in five ends outside; the actual close may do so more often."
         )
     if forecast.shares is not None:
         return (

@@ -187,4 +187,4 @@ def _failed(call: ToolCall, error: BaseException) -> ToolMessage:
 
 
 def _late(call: ToolCall, seconds: float) -> ToolMessage:
-    return error_message(call, f"no answer within {seconds:g} s. Go on without it.")
+    return error_message(call, f"no answer within {seconds:g} s. Continue without it.")

@@ -169,7 +169,7 @@ class Account:
             )
         total = self.worth(weights)
         if not total < math.inf:
-            raise TradeRefused(f"{', '.join(weights)}: worth more than can be counted")
+            raise TradeRefused(f"{', '.join(weights)}: their value is too large")
         missing = {
             symbol: float(weight) * total - self.held(symbol) * self._price(symbol)
             for symbol, weight in weights.items()
@@ -212,7 +212,7 @@ class Account:
         if not quantity and self.costs.commission.of(0.0) >= cash:
             raise TradeRefused(f"buying {symbol} for {cash:.2f} USD: the commission is higher")
         if not 0 < quantity < math.inf:
-            raise TradeRefused(f"buying {symbol} for {cash:g} USD at {price:g}: out of all bounds")
+            raise TradeRefused(f"buying {symbol} for {cash:g} USD at {price:g}: too large")
         self.portfolio[CASH] = self.cash - cash
         self.portfolio[symbol] = self.held(symbol) + quantity
         return self._filled("buy", symbol, quantity, max(0.0, cash - quantity * price))
@@ -221,7 +221,7 @@ class Account:
         value = quantity * self._price(symbol)
         costs = min(value, self.costs.of(quantity, self._price(symbol)))
         if not value < math.inf:
-            raise TradeRefused(f"selling {quantity:g} {symbol}: out of all bounds")
+            raise TradeRefused(f"selling {quantity:g} {symbol}: too large")
         self.portfolio[symbol] = self.held(symbol) - quantity
         self.portfolio[CASH] = self.cash + (value - costs)
         return self._filled("sell", symbol, quantity, costs)

@@ -228,7 +228,8 @@ class Settlement:
             if self._is_by_hand(symbol, held):
                 raise Unclear(
                     f"its quantity was written by hand after {basis.as_of:%Y-%m-%d}, and 1 share "
-                    f"of then is {became.shares:.6g} now: it is unclear whether that is included"
+                    f"of that day is {became.shares:.6g} now: it is unclear whether the quantity "
+                    "includes this split"
                 )
             if known.actions is None and may_pay_dividends(symbol):
                 raise DataUnavailable(
@@ -254,9 +255,9 @@ class Settlement:
             add_trade(self._session, self._row.name, fill, moment, "split")
         self._row.portfolio[symbol] = held * ratio
         self._remark(
-            f"{symbol}: {time:%Y-%m-%d} closed at {price_text(price * ratio)} in the shares that "
-            f"were held, and at {price_text(price)} as history has it now: a split; "
-            f"{held:.6g} are now {held * ratio:.6g}"
+            f"{symbol}: the close of {time:%Y-%m-%d} was {price_text(price * ratio)} and is "
+            f"{price_text(price)} in today's candles: a split; {held:.6g} shares are now "
+            f"{held * ratio:.6g}"
         )
 
     def _close_delisted(self, symbol: str, held: float, basis: Basis, known: TickerFacts) -> None:
@@ -288,11 +289,11 @@ class Settlement:
         self._row.portfolio[CASH] = self._row.portfolio.get(CASH, 0.0) + amount
 
     def _stop(self, symbol: str, why: str) -> None:
-        way_out = (
+        remedy = (
             f"`kronosbot portfolio set {self._row.name} {symbol} QUANTITY` sets it in "
             "today's shares"
         )
-        self.stopped[symbol] = DataError(f"{why}; not traded: {way_out}", symbol=symbol)
+        self.stopped[symbol] = DataError(f"{why}; not traded: {remedy}", symbol=symbol)
         self._remark(f"{symbol}: {why}; it is not traded")
 
     def _remark(self, text: str) -> None:

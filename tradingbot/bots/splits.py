@@ -99,7 +99,7 @@ def new_shares(
     if len(after) > len(in_effect):
         raise Unclear(
             f"its split takes effect on {max(after):%Y-%m-%d}, and its candles do not show whether "
-            "they have it already"
+            "they already include it"
         )
     return Became(math.prod(in_effect.values()), as_of)
 

@@ -23,7 +23,7 @@ from tradingbot.persistence.url import database_exists, redact
 
 logger = logging.getLogger(__name__)
 
-WAY_OUT = "a bot's first round makes it; or set DATABASE_URL, or say --database-url"
+REMEDY = "a bot's first round creates it; or set DATABASE_URL, or give --database-url"
 _SAME = 1e-9  # relative difference of quantities that counts as rounding
 
 
@@ -88,11 +88,11 @@ def read_statements(url: str, names: Sequence[str] = ()) -> list[BotStatement]:
     """
     database = redact(url)
     if not database_exists(url):
-        raise DatabaseError(f"there is no {database} yet, and no bot: {WAY_OUT}")
+        raise DatabaseError(f"there is no {database} yet, and no bot: {REMEDY}")
     with read_only_session(url) as session:
         found = schema_version(session.connection(), database=database)
         if found is None:
-            raise DatabaseError(f"{database} is empty: {WAY_OUT}")
+            raise DatabaseError(f"{database} is empty: {REMEDY}")
         if found != SCHEMA_VERSION:
             raise DatabaseError(
                 f"{database} has an older schema: the next round or `kronosbot run` upgrades it"

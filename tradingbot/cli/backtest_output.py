@@ -111,7 +111,7 @@ def _chain(chain: Chain) -> list[str]:
         side = "behind" if worst.behind > 0 else "ahead of"
         lines.append(
             f"Worst     {worst.symbol}: combined {abs(worst.behind):.1%} {side} {worst.best}, its "
-            "best single one in hindsight"
+            "best single forecast in hindsight"
         )
     return lines
 

@@ -82,7 +82,7 @@ def show_calibration(found: Recalibration, console: Console) -> None:
     for combination in found.combinations:
         if combination.pools:
             name, revision, interval = combination.key
-            title = f"{name}, revision {short_revision(revision)}, {interval}: each one's share"
+            title = f"{name}, revision {short_revision(revision)}, {interval}: the shares"
             print_line(console, title)
             print_table(console, _share_table(combination))
             print_line(console)

@@ -35,4 +35,4 @@ def notify(
         send(target, sample_message(), default_timeouts())
     except KronosError as error:
         fail(error)
-    typer.echo(f"Sent to the {target.service} of KRONOS_NOTIFY: look there")
+    typer.echo(f"Sent to the {target.service} of KRONOS_NOTIFY: check that it arrived")

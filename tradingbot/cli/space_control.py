@@ -62,7 +62,7 @@ def client_of(settings: Settings) -> SpaceClient:
     if settings.space_url is None:
         raise ConfigError(
             "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
-            "which is asked whether it is up"
+            "which is requested to find out whether it is up"
         )
     return SpaceClient(SpaceAddress.of(settings))
 

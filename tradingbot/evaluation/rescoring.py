@@ -25,7 +25,7 @@ from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
 
-WAY_OUT = "`kronosbot run` makes them; or set DATABASE_URL, or say --database-url"
+REMEDY = "`kronosbot run` makes them; or set DATABASE_URL, or give --database-url"
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def rescore(
     """
     database = redact(url)
     if not database_exists(url):
-        raise DatabaseError(f"there is no {database} yet, and no forecasts: {WAY_OUT}")
+        raise DatabaseError(f"there is no {database} yet, and no forecasts: {REMEDY}")
     init_db(url)
     sessions = partial(get_db_session, url)
     with sessions() as session:
         warn_of_damaged_rows(session)
         if not has_forecasts(session, model=model, symbols=symbols):
             which = "such" if model is not None or symbols is not None else "any"
-            raise DatabaseError(f"{database} has no forecasts of {which} kind: {WAY_OUT}")
+            raise DatabaseError(f"{database} has no forecasts of {which} kind: {REMEDY}")
         source = source or last_source(session) or settings.data_source
     data = DataService(
         source,

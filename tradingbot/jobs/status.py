@@ -29,7 +29,7 @@ from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 from tradingbot.typing import SessionFactory
 
-WAY_OUT = "`kronosbot run` fills it; or set DATABASE_URL, or say --database-url, if it is another"
+REMEDY = "`kronosbot run` fills it; for another one, set DATABASE_URL or give --database-url"
 
 NOTICE = timedelta(days=60)  # report calendars that end within this time
 
@@ -79,7 +79,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     """
     status = Status(now=utcnow(), database=redact(url))
     if not database_exists(url):
-        return replace(status, problems=[f"there is no {status.database} yet: {WAY_OUT}"])
+        return replace(status, problems=[f"there is no {status.database} yet: {REMEDY}"])
     with read_only_session(url) as session:
         if lacking := _lacking(session, status.database):
             return replace(status, problems=[lacking])
@@ -118,7 +118,7 @@ def _lacking(session: Session, database: str) -> str | None:
         return None
     if KronosPrediction.__tablename__ in tables:
         return f"{database} has an older schema: the next `kronosbot run` upgrades it"
-    return f"{database} is empty: {WAY_OUT}"
+    return f"{database} is empty: {REMEDY}"
 
 
 def _clock_and_tickers(settings: Settings, sessions: SessionFactory) -> tuple[datetime, list[str]]:

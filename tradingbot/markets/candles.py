@@ -74,7 +74,7 @@ def _refuse_contradictions(frame: pd.DataFrame, symbol: str | None) -> None:
         raise DataError(
             f"{len(several)} of {len(kinds)} times have several bars with different prices, the "
             f"last {newest:%Y-%m-%d %H:%M} with the closes {first:g} and {last:g}: these are bars "
-            "of several tickers, or their times of day are missing; give one bar a time",
+            "of several tickers, or their times of day are missing; give one bar per time",
             symbol=symbol,
         )
 

@@ -7,7 +7,7 @@ from tradingbot.markets.broker_symbols import globex_calendar, is_broker_symbol
 from tradingbot.markets.currency_pairs import pair_calendar
 from tradingbot.markets.custom_calendars import custom_calendars
 
-_WAY_OUT = (
+_REMEDY = (
     "expected Yahoo's spelling, such as 7203.T, BRK-B, BTC-USD or EURUSD=X, "
     "or a line with its exchange in the file KRONOS_CALENDARS"
 )
@@ -52,7 +52,7 @@ def calendar_name(symbol: str) -> str:
         )
     if not stem or calendar is None:
         raise DataError(
-            f"no exchange is known for the suffix {separator}{suffix}; {_WAY_OUT}", symbol=symbol
+            f"no exchange is known for the suffix {separator}{suffix}; {_REMEDY}", symbol=symbol
         )
     return calendar
 
@@ -95,7 +95,7 @@ def _refuse_foreign(symbol: str, ticker: str) -> None:
             symbol=symbol,
         )
     if is_broker_symbol(ticker):
-        raise DataError(f"no exchange is known for this spelling; {_WAY_OUT}", symbol=symbol)
+        raise DataError(f"no exchange is known for this spelling; {_REMEDY}", symbol=symbol)
 
 
 def yahoo_spelling(symbol: str) -> str:

@@ -130,8 +130,8 @@ def rehearsal_session(url: str | None = None) -> Iterator[Session]:
             address = STAND_IN
         elif not current:
             raise DatabaseError(
-                f"{redact(address)} has an older schema, and what writes nothing does "
-                "not upgrade it: the next round or `kronosbot run` does"
+                f"{redact(address)} has an older schema, and a dry run does not upgrade it: "
+                "the next round or `kronosbot run` does"
             )
     create = in_memory(get_engine(address).url)
     with get_db_session(address, create=create) as session:

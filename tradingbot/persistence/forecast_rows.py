@@ -88,7 +88,7 @@ def check_storable(forecast: Forecast, bar: ForecastBar) -> None:
         names += [f"quantile {level:g}" for level in bar.close_quantiles]
         named = zip(names, (*numbers, *bar.close_quantiles.values()), strict=True)
         name, value = next((n, v) for n, v in named if not math.isfinite(v))
-        raise ValueError(f"{place}: {name} is {value}, and no forecast can be stored like that")
+        raise ValueError(f"{place}: {name} is {value}, which cannot be stored")
     if missing := {0.1, 0.5, 0.9} - bar.close_quantiles.keys():
         raise ValueError(f"{place}: the quantiles {sorted(missing)} of close are missing")
 

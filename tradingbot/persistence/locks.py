@@ -44,8 +44,8 @@ def locked(sessions: SessionFactory, run: Lock, space: Lock) -> Iterator[Session
     """
     if not run.renew():
         raise RunOvertaken(
-            "this run's lock got lost with its connection to the database, and now another run is "
-            f"at work, {run.held_by()}: the rest is left to it"
+            "this run lost its lock with its connection to the database, and another run is at "
+            f"work now, {run.held_by()}: it does the rest"
         )
     space.renew()
     with sessions() as session:

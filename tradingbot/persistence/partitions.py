@@ -41,8 +41,8 @@ def partition_ledger(connection: Connection, now: datetime) -> None:
         return
     if views := _views(connection):
         raise DatabaseError(
-            f"{', '.join(views)} would keep reading the forecasts of until now alone: drop it "
-            "first, and create it again afterwards"
+            f"{', '.join(views)} would show only the forecasts stored until now: drop it first, "
+            "and create it again afterwards"
         )
     connection.execute(text(f"LOCK TABLE {LEDGER} IN ACCESS EXCLUSIVE MODE"))
     newest = connection.scalar(text(f"SELECT max(as_of) FROM {LEDGER}"))

@@ -134,11 +134,11 @@ def check_options(address: URL) -> None:
             raise ConfigError(f"database {redact(address)}: the option {name!r} is given twice")
         if _knows_sqlite(name, address) if sqlite else _knows_libpq(name):
             continue
-        way_out = _INSTEAD_OF.get(name.lower(), "remove it, or correct its name")
+        remedy = _INSTEAD_OF.get(name.lower(), "remove it, or correct its name")
         if sqlite and name in _SHOWN:
-            way_out = f"write sqlite:///file:PATH?{name}=…&uri=true"
+            remedy = f"write sqlite:///file:PATH?{name}=…&uri=true"
         kind = "SQLite" if sqlite else "Postgres"
-        raise ConfigError(f"database {redact(address)}: {kind} has no option {name!r}: {way_out}")
+        raise ConfigError(f"database {redact(address)}: {kind} has no option {name!r}: {remedy}")
 
 
 def _repeats(address: URL, option: str) -> bool:

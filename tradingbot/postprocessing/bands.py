@@ -61,7 +61,7 @@ class Calibration:
             ValueError: The forecast is another model's.
         """
         if key_of(forecast) != self.key:
-            raise ValueError(f"{key_of(forecast)} cannot take the calibration of {self.key}")
+            raise ValueError(f"the calibration of {self.key} does not apply to {key_of(forecast)}")
         factors = [self.factors(forecast.symbol, bar.step) for bar in forecast.bars]
         used = [factor for factor in factors if factor is not None]
         whole = all(tuple(bar.close_quantiles) == QUANTILE_LEVELS for bar in forecast.bars)

@@ -277,5 +277,5 @@ class StoredPostprocessing:
             with (self._sessions or partial(get_db_session, create=False))() as session:
                 return read(session, key)
         except (KronosError, SQLAlchemyError) as error:
-            logger.debug("%s: nothing is known of its record: %s", key[0], error)
+            logger.debug("%s: its record cannot be read: %s", key[0], error)
             return None

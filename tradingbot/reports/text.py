@@ -124,7 +124,7 @@ def facts(record: Record) -> str:
     revision = f" revision {short_revision(record.revision)}" if record.revision else ""
     return "; ".join(
         (
-            f"{model_text(record.model)}{revision}, {record.samples} paths a ticker",
+            f"{model_text(record.model)}{revision}, {record.samples} paths per ticker",
             *_reconstruction(record),
             f"walked forward in {record.backtest}"
             if record.backtest

@@ -72,7 +72,7 @@ class HubSpace:
         return other
 
     def stage(self) -> str:
-        return str(self._call("tell the stage of", self._shown_stage))
+        return str(self._call("report the stage of", self._shown_stage))
 
     def _shown_stage(self) -> str:
         stage = str(self._api.get_space_runtime(self.repo).stage)

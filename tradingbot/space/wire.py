@@ -142,7 +142,7 @@ def prepare(
         model=model,
     )
     if not targets:
-        gap = "its bars are not on the exchange's minutes: the next ones follow their own pattern"
+        gap = "its bars do not match the exchange's hours: the next times are inferred from them"
     return request if gap is None else replace(request, notes=(gap,))
 
 

@@ -73,6 +73,6 @@ class AppendedCsv:
                 left = left[self._file.write(left) or 0 :]
         except OSError as error:
             raise KronosError(
-                f"{self.path} cannot be written: {error.strerror}; with the same --out the rest "
-                "follows"
+                f"{self.path} cannot be written: {error.strerror}; repeat the command with the "
+                "same --out to add the rest"
             ) from error

@@ -219,7 +219,7 @@ def _forecast(
                 reporter.advance()
             result.seconds = time.monotonic() - began
     for alike in remarks.values():
-        others = f" (so, or with other numbers, in {len(alike):,} windows)"
+        others = f" (this, or the same with other numbers, in {len(alike):,} windows)"
         reporter.say(alike[0] + (others if len(set(alike)) > 1 else ""))
 
 

@@ -130,7 +130,7 @@ def test_each_reason_to_doubt_the_figures_is_reported_in_one_line(
     assert done.returncode == 0, done.stderr
     assert "AAPL: repeated bars dropped, the last of each kept: 1" in done.stderr
     [remark] = [line for line in done.stderr.splitlines() if "only the newest" in line]
-    assert remark.endswith(" (so, or with other numbers, in 4 windows)")
+    assert remark.endswith(" (this, or the same with other numbers, in 4 windows)")
     assert "No bar    1 of 8 forecasts: no candle of their session" in done.stdout
     assert f"Jump      AAPL: its close was 0.119 times on {days[290]:%Y-%m-%d}. A" in done.stdout
 

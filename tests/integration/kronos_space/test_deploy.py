@@ -173,7 +173,7 @@ def test_a_paused_space_is_left_alone_when_nothing_differs_and_restarted_when_so
 
     same = deploy(hub, home)
     assert (same.code, hub.changes()) == (0, [])
-    assert same.last.startswith("it is PAUSED, and stays so")
+    assert same.last.startswith("it is PAUSED, and was not woken")
 
     other = deploy(hub, home, "--variable", "KRONOS_THREADS=1")
     assert (other.code, hub.changes()) == (0, ["add-variable", "restart"])

@@ -146,11 +146,11 @@ def test_a_failed_start_is_one_line_of_a_json_log(
 
 def test_a_port_in_use_is_reported_in_one_line(log: Path, space_url: str) -> None:
     port = int(space_url.rsplit(":", 1)[1])
-    for level, way_out in (("", f"--port {port + 1}"), ("1", f"make serve PORT={port + 1}")):
+    for level, remedy in (("", f"--port {port + 1}"), ("1", f"make serve PORT={port + 1}")):
         assert failed(log, "--port", str(port), MAKELEVEL=level) == (
             1,
             f"kronos_space: cannot listen on 127.0.0.1:{port}: Address already in use; "
-            f"stop what listens there, or take another port: {way_out}\n",
+            f"stop what listens there, or take another port: {remedy}\n",
         )
 
 

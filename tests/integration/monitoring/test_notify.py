@@ -60,7 +60,7 @@ def test_notify_sends_a_test_message(tmp_path: Path) -> None:
     with notification_server() as box:
         sent = kronosbot("notify", "--test", folder=tmp_path, KRONOS_NOTIFY=f"ntfy+{box.url}/t")
         assert (sent.returncode, sent.stdout) == (
-            0, "Sent to the ntfy of KRONOS_NOTIFY: look there\n",
+            0, "Sent to the ntfy of KRONOS_NOTIFY: check that it arrived\n",
         )  # fmt: skip
         assert box.posts[0].body["title"] == "kronosbot test: notifications arrive here"
         box.answers.append(403)

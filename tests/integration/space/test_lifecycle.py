@@ -301,7 +301,7 @@ def test_the_deadline_holds_against_a_hub_that_hangs(hub: Hub, stay: Stay) -> No
     timeouts = replace(IMPATIENT, hub_pause=0.0)
     hub.faults["runtime"] += ["hang"] * 20
     with (
-        pytest.raises(HubError, match="could not tell the stage"),
+        pytest.raises(HubError, match="could not report the stage"),
         stay(timeout=0.7, timeouts=timeouts),
     ):
         pass

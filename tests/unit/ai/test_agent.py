@@ -171,7 +171,7 @@ def test_a_hanging_tool_is_abandoned() -> None:
     assert ask(model, hang, double) == "ok"
     release.set()
     assert results(model) == [
-        ("error", "Error: no answer within 0.2 s. Go on without it."),
+        ("error", "Error: no answer within 0.2 s. Continue without it."),
         ("success", "2"),
     ]
 

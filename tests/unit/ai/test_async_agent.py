@@ -126,7 +126,7 @@ def test_an_asynchronous_tool_that_hangs_is_cancelled(run: Any) -> None:
     model = Scripted(answers=[wants(("hang", {}), ("double", {"number": 1})), AIMessage("ok")])
     assert run(model, hang, double) == "ok"
     late, other = results(model)
-    assert late == ("error", "Error: no answer within 0.3 s. Go on without it.")
+    assert late == ("error", "Error: no answer within 0.3 s. Continue without it.")
     assert other == ("success", "2")
     assert cancelled.wait(10)
 

@@ -64,8 +64,8 @@ def test_a_stored_forecast_is_reported_with_its_content_and_its_limits(
         "Fri 2024-05-17: 103.00 (+3.0%), 99.00 to 107.00, 80%",
         "",
         "P(up) is the share of 20 simulated paths that close above 100.00; so few make it "
-        "uncertain by 11 points or more. The range is raw, as the model says it, not calibrated: "
-        "one path in five ends outside; reality may do so more often.",
+        "uncertain by 11 points or more. The range is raw, as the model gives it, not calibrated: "
+        "one path in five ends outside; the actual close may do so more often.",
         "It knows the past daily candles of AAPL and nothing else: no news, no earnings, no other "
         "market, nothing of today's trading. It is no certainty and no advice.",
     ]
@@ -79,7 +79,7 @@ def test_events_of_the_nightly_job_are_reported_with_their_standard_error(
     with get_db_session(database) as session:
         store_forecasts(session, [replace(made, events=(chance,))])
     logged = ask(symbol="AAPL", horizon=2).splitlines()
-    at = logged.index("By the close of Fri 2024-05-17, chance (and the error of so few paths):")
+    at = logged.index("By the close of Fri 2024-05-17, chance (and its Monte Carlo error):")
     assert logged[at + 1] == "touch +2%: 34% (22% to 48%)"
     with get_db_session(database) as session:  # as an earlier version stored it
         session.execute(text("DROP TABLE kronos_events"))

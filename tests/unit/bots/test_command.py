@@ -116,7 +116,7 @@ def test_a_dry_run_upgrades_no_schema(bot: Any, tmp_path: Path, capsys: Output) 
         old.execute("INSERT INTO kronos_schema_version VALUES ('0001')")
     before = file.read_bytes()
     assert run(bot, "--dry-run", "--database-url", url) == 1
-    assert "has an older schema, and what writes nothing" in capsys.readouterr().err
+    assert "has an older schema, and a dry run does not upgrade it" in capsys.readouterr().err
     assert file.read_bytes() == before
 
 

@@ -190,7 +190,7 @@ def test_a_calibration_is_applied_once_and_only_to_its_model() -> None:
     calibration = Calibration(key_of(forecast()), {("equity", 0): TWICE})
     once = calibration.apply(forecast())
     assert calibration.apply(once) == once
-    with pytest.raises(ValueError, match=r"'r2', '1d'\) cannot take the calibration of"):
+    with pytest.raises(ValueError, match=r"the calibration of .* does not apply to .*'r2', '1d'\)"):
         calibration.apply(forecast(model_revision="r2"))
 
 
@@ -571,7 +571,7 @@ def test_the_tool_says_whether_its_range_is_calibrated() -> None:
     raw = forecast()
     made = Calibration(key_of(raw), {("equity", 0): TWICE}).apply(raw)
     text = forecast_text(forecast_document(raw, MONDAY, "space"))
-    assert "The range is raw, as the model says it" in text
+    assert "The range is raw, as the model gives it" in text
     text = forecast_text(forecast_document(made, MONDAY, "space"))
     assert "The range is calibrated on past forecasts" in text
     assert "(conformal until 2024-01-05, n=480)" in text

@@ -300,8 +300,8 @@ def test_calibrate_learns_the_weights_from_the_whole_ledger(
         assert combination.pools[pool].until == state.until
     output = StringIO()
     show_calibration(found, Console(file=output, width=120))
-    [head] = [line for line in output.getvalue().splitlines() if "each one's share" in line]
-    assert head == "mini, revision r1+anchored, 1d: each one's share"
+    [head] = [line for line in output.getvalue().splitlines() if ": the shares" in line]
+    assert head == "mini, revision r1+anchored, 1d: the shares"
     document = calibration_document(found)["combinations"]
     [first] = [
         item for item in document[0]["pools"] if (item["asset_class"], item["step"]) == ("*", 1)

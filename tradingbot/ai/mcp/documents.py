@@ -57,7 +57,7 @@ class StoredArguments(_Arguments):
     symbol: Symbol
     as_of: Annotated[
         date | None,
-        Field(description="The newest forecast that saw no bar after this day. Default: of all."),
+        Field(description="Newest forecast from bars up to this day. Default: the newest."),
     ] = None
 
 
@@ -67,7 +67,7 @@ class EventArguments(ForecastArguments):
         Field(
             min_length=1,
             max_length=MAX_EVENTS,
-            description="What may happen on the way.",
+            description="The events.",
             examples=[["touch +2%", "reach +3% before -2%", "drawdown above 5%"]],
         ),
         BeforeValidator(_unquoted),
@@ -84,13 +84,13 @@ class Score(_Document):
     """Forecasts against outcomes, of one window. A figure is null with too few forecasts."""
 
     symbol: Annotated[str, Field(description="A ticker, or * for all together.")]
-    last_sessions: Annotated[int, Field(description="Of the newest so many sessions; 0: of all.")]
+    last_sessions: Annotated[int, Field(description="Number of newest sessions; 0: all.")]
     n: Annotated[int, Field(description="Forecasts with an outcome.")]
     sessions: int
     crps_skill: Annotated[
         float | None, Field(description="1 - CRPS / that of a random walk. Above 0: better.")
     ]
-    skill_low: Annotated[float | None, Field(description="Of its 95 % interval.")]
+    skill_low: Annotated[float | None, Field(description="Lower end of its 95 % interval.")]
     skill_high: float | None
     relative_mae: Annotated[
         float | None, Field(description="Mean error / that of tomorrow-equals-today.")
@@ -119,11 +119,11 @@ class EventState(_Document):
 
     event: str
     probability: list[float]
-    low: Annotated[list[float], Field(description="Of its 95 % interval: Monte Carlo error.")]
+    low: Annotated[list[float], Field(description="Lower end of its Monte Carlo interval, 95 %.")]
     high: list[float]
     mean: Annotated[
         list[float] | None,
-        Field(description="Per cent: mean drawdown or range over the paths, of such an event."),
+        Field(description="Of drawdown and range: the mean over the paths, in per cent."),
     ]
     record: Annotated[str | None, Field(description="Mean probability, and how often it happened.")]
 
@@ -176,7 +176,7 @@ class ModelState(_Document):
     interval: str
     as_of: Time | None
     tickers: int
-    fresh: Annotated[int, Field(description="Of them, as of the latest complete session.")]
+    fresh: Annotated[int, Field(description="Tickers with the newest possible as_of.")]
     record: str | None
     shares: dict[str, float] | None
 
@@ -195,7 +195,7 @@ class SpaceState(_Document):
 
     up: bool
     model: str | None
-    message: Annotated[str | None, Field(description="Why it cannot be asked.")]
+    message: Annotated[str | None, Field(description="Why it is not available.")]
 
 
 class StatusDocument(_Document):
@@ -206,7 +206,7 @@ class StatusDocument(_Document):
     notes: list[str]
     now: Annotated[Time, Field(description="UTC, as all times.")]
     source: Annotated[str | None, Field(description="Where candles come from.")]
-    clock: Annotated[Time | None, Field(description="By which sessions count as complete.")]
+    clock: Annotated[Time | None, Field(description="Time up to which sessions are complete.")]
     active: Annotated[int, Field(description="Tickers that the job forecasts.")]
     stale: list[StaleTicker]
     models: list[ModelState]

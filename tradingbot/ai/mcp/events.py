@@ -148,8 +148,8 @@ def _records_of(session: Session, model: str, revision: str | None) -> dict[str,
         return {}
     scores = event_scores_of(session, model=model, revision=revision or "", interval="1d")
     return {
-        score.event: f"forecast in {score.mean_probability:.0%} of {score.n} cases on "
-        f"average, happened in {score.frequency:.0%}"
+        score.event: f"forecast with {score.mean_probability:.0%} on average in {score.n} cases, "
+        f"happened in {score.frequency:.0%} of them"
         for score in scores
         if score.mean_probability is not None and score.frequency is not None
     }

@@ -30,8 +30,8 @@ CLOSES = "kronos/closes"  # key in a result's _meta, for the fan chart
 MAX_CONCURRENT = 8  # concurrent calls of one tool; further calls wait without blocking other tools
 INSTRUCTIONS = (
     "Forecasts of daily prices by Kronos, a model of price candles, with their track record. "
-    "Everything only reads. A forecast knows past candles and nothing else, and is no advice: "
-    "tell its range and its record with it, and never make one up where there is none."
+    "All tools are read-only. A forecast knows past candles and nothing else, and is no advice: "
+    "always state its range and its record, and never make one up if there is none."
 )
 
 

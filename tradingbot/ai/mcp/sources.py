@@ -15,7 +15,7 @@ from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import DatabaseError, DataError, KronosError
 from tradingbot.formatting import quoted
-from tradingbot.jobs.status import WAY_OUT, Status, read_status
+from tradingbot.jobs.status import REMEDY, Status, read_status
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.runs import last_source
 from tradingbot.persistence.url import database_exists, redact
@@ -42,7 +42,7 @@ class Sources:
     def session(self) -> Iterator[Session]:
         """Yield a read-only session. Raise DatabaseError if there is no database."""
         if not database_exists(self.url):
-            raise DatabaseError(f"there is no {redact(self.url)} yet: {WAY_OUT}")
+            raise DatabaseError(f"there is no {redact(self.url)} yet: {REMEDY}")
         with read_only_session(self.url) as session:
             yield session
 

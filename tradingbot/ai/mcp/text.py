@@ -24,7 +24,7 @@ def record_text(record: TrackRecord) -> str:
         if score.hit_rate is not None:
             figures.append(f"direction right {score.hit_rate:.0%}")
         lines.append(f"{tickers}, {window}: {', '.join(figures)}.")
-    lines.append("A skill above 0 beats a random walk; one whose interval holds 0 shows nothing.")
+    lines.append("A skill above 0 beats a random walk; if its interval contains 0, this is unsure.")
     return "\n".join(lines)
 
 
@@ -49,7 +49,7 @@ def events_text(document: EventsDocument) -> str:
         lines.append(line + ("" if event.record is None else f". Its record: {event.record}."))
     lines += [
         "",
-        "The interval is the error of so few paths alone; the model may be wrong besides. It knows "
+        "The interval covers only the Monte Carlo error; the model may be wrong, too. It knows "
         f"the past daily candles of {document.symbol} and nothing else. It is no advice.",
     ]
     return "\n".join(lines)

@@ -100,10 +100,10 @@ class KronosTools:
             Tool(
                 "path_events",
                 "Ask simulated paths",
-                "Ask how likely something is on the way: whether a price is touched, one level is "
-                "reached before another (take-profit before stop-loss), how deep the largest fall "
-                "is, where the close lies. Takes what is stored of the newest forecast, else asks "
-                f"the Space. An event is one of: {GRAMMAR}.",
+                "Read the probability of events in the coming days: a price is touched, one level "
+                "is reached before another (take-profit before stop-loss), the largest fall is "
+                "deeper than a limit, the close is in a range. Reads those stored with the newest "
+                f"forecast, else asks the Space. An event is one of: {GRAMMAR}.",
                 EventArguments,
                 EventsDocument,
                 partial(path_events, self._sources),
@@ -122,8 +122,8 @@ class KronosTools:
             Tool(
                 "tickers",
                 "List the tickers",
-                "List the tickers that are forecast every night, and of which bar each one's "
-                "newest stored forecast is.",
+                "List the tickers that are forecast every night, each with the newest bar of its "
+                "newest stored forecast.",
                 NoArguments,
                 Tickers,
                 self.tickers,

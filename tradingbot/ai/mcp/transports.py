@@ -30,7 +30,7 @@ def serve_stdio(server: Any) -> None:
     if sys.stdin is None or sys.stdout is None:
         raise KronosError(
             "standard input or output is closed: an assistant starts this command with both; "
-            "--http wants neither"
+            "--http needs neither"
         )
     failure: OSError | None = None
     try:

@@ -59,7 +59,7 @@ def two_readings(text: str) -> str:
     mark = _MARKS.findall(bare)[0]
     return (
         f"is {bare.replace(mark, '.')} or {bare.replace(mark, '')}, and no number of the file "
-        f"tells which; write {bare.replace(mark, '.')}0 or {bare.replace(mark, '')}"
+        f"shows which; write {bare.replace(mark, '.')}0 or {bare.replace(mark, '')}"
     )
 
 
