@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks._support import say, table
 from tradingbot.combination_shares import RANDOM_WALK
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.postprocessing.combination import Course, Panel, replay, untaught
+from tradingbot.postprocessing.combination import Course, Panel, replay, without_record
 from tradingbot.postprocessing.experts import EXPERTS
 from tradingbot.typing import Floats
 
@@ -53,7 +53,7 @@ def trial(panel: Panel, name: str, quantiles: Floats, step: int) -> tuple[Course
     with_challenger = replace(
         panel, experts=np.concatenate([panel.experts, quantiles[:, None]], axis=1)
     )
-    start = untaught(len(EXPERTS)).with_challengers([name])
+    start = without_record(len(EXPERTS)).with_challengers([name])
     return replay(with_challenger, start, step=step), with_challenger
 
 

@@ -34,7 +34,7 @@ from tradingbot.combination_shares import EWMA_WALK, RANDOM_WALK
 from tradingbot.data.sources.csv_files import CsvSource
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.postprocessing.combination import Course, Panel, replay, untaught
+from tradingbot.postprocessing.combination import Course, Panel, replay, without_record
 from tradingbot.postprocessing.experts import EXPERTS, FORECASTERS, expert_quantiles
 from tradingbot.settings import TOP_P
 from tradingbot.settings import Settings as JobSettings
@@ -187,7 +187,7 @@ def result_of(tickers: Sequence[Ticker], step: int) -> Result:
         model=np.concatenate([ticker.anchored[:, at] for ticker in tickers]),
         experts=np.concatenate(experts),
     )
-    course = replay(panel, untaught(len(EXPERTS)))
+    course = replay(panel, without_record(len(EXPERTS)))
     return Result(
         symbol=np.concatenate([np.full(len(ticker.as_of), ticker.symbol) for ticker in tickers]),
         panel=panel,

@@ -37,7 +37,7 @@ EVENTS = parse_events(
     "touch +2%, touch -2%, touch +4%, reach +3% before -2%, reach +2% before -3%, close above 0%, "
     "return between -1% and +1%, drawdown above 3%, range above 5%"
 )
-TAUGHT = 60  # sessions before the first one that counts
+LEARNING = 60  # sessions before the first one that counts
 VARIANTS = ("raw", "moved", "shifted")
 
 
@@ -159,7 +159,7 @@ def forecast(paths: Floats, model: Floats, served: Floats) -> Forecast:
 def report(asked: Sequence[TickerEvents]) -> str:
     """Return a table of each event, and a reliability table over all events."""
     as_of = np.concatenate([of_ticker.as_of for of_ticker in asked])
-    counted = as_of >= np.unique(as_of)[TAUGHT]
+    counted = as_of >= np.unique(as_of)[LEARNING]
     as_of = as_of[counted]
     happened = np.concatenate([of_ticker.outcomes for of_ticker in asked])[counted]
     probabilities = {

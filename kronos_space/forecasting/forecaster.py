@@ -46,7 +46,7 @@ FLOOR = 1e-6
 class Prepared:
     """A request ready for the engine, and the conversion of the engine's paths into an answer."""
 
-    # what the answer starts with. The request itself is let go: its rows are large, and may wait
+    # the beginning of the answer; the request is not kept, because its rows are large
     head: dict[str, Any]
     last_close: float
     targets: list[str]

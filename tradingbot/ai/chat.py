@@ -218,7 +218,7 @@ def _cause(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"it answered 200 with {no_completion(error.doc)}"
     if isinstance(error, UnicodeDecodeError):
-        return f"it answered 200 with bytes that are no text: {error.object[:100]!r}"
+        return f"it answered 200 with bytes that are not text: {error.object[:100]!r}"
     if isinstance(error, RecursionError):
         return "it answered 200 with JSON that is nested too deeply"
     root: BaseException = error

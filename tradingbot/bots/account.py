@@ -33,7 +33,7 @@ class Fill:
 
 
 def ticker(symbol: object) -> str:
-    """Normalise a ticker: ' aapl ' -> 'AAPL'. TradeRefused for cash, or if it is no text."""
+    """Normalise a ticker: ' aapl ' -> 'AAPL'. TradeRefused for cash, or if it is not text."""
     if not isinstance(symbol, str) or not symbol.strip():
         raise TradeRefused(f"trading {symbol!r}: expected a ticker, such as 'SPY'")
     name = symbol.strip().upper()

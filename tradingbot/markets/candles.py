@@ -20,7 +20,7 @@ Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on remarkable fa
 _ROUNDING = 1e-3
 
 
-# More repeated times with different prices than this are no corrections of single bars.
+# A larger share of repeated times with different prices cannot be corrections of single bars.
 _CORRECTED, _CORRECTED_SHARE = 2, 0.05
 
 

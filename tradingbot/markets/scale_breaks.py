@@ -34,7 +34,7 @@ _WIDE = 2.0  # times the usual range; above it a bar is wide, that is, not quite
 _NEWS = 2.5  # times the usual volume
 _NEWEST_NEWS, _WIDE_NEWS = 1.75, 1.25  # times the usual value of trade, for a calm and a wide bar
 _CERTAIN = np.log(8)  # no calm bar moves that far from the previous one, for any ratio
-_CERTAIN_NEWS = 4.0  # replaces all three; only a stampede could move a calm bar so far
+_CERTAIN_NEWS = 4.0  # replaces all three; a real move that far needs far more trade than usual
 _HALTED = np.log(1.9)  # after a halt; smaller moves are real
 _LATER = 3  # bars needed to see whether a change lasts
 # Ratios up to n:1, and n:2, n:3, n:4, n:5

@@ -188,7 +188,7 @@ def _refuse_outside(symbol: str, times: pd.DatetimeIndex, days: pd.DatetimeIndex
     if not inside.all():
         wrong = times[~inside][-1]
         raise DataError(
-            f"a daily bar at {wrong:%Y-%m-%d %H:%M} without a zone: that is no session of "
+            f"a daily bar at {wrong:%Y-%m-%d %H:%M} without a zone: that is not a session of "
             f"{known.name} in {zone}; write its date, or a time with its zone",
             symbol=symbol,
         )

@@ -212,7 +212,7 @@ def _of_json(session: Session, table: type[Base]) -> dict[str, ColumnElement[boo
         attribute = type_coerce(getattr(table, column.name), Text() if on_sqlite else JSONB())
         kind = "object" if column.type.kind is dict else "array"
         found: ColumnElement[Any]
-        if on_sqlite:  # it raises an error for the type of what is no JSON
+        if on_sqlite:  # asking for the type of invalid JSON raises an error
             found = case((func.json_valid(attribute) == 1, func.json_type(attribute)), else_="none")
         else:
             found = func.jsonb_typeof(attribute)

@@ -169,7 +169,7 @@ def _damage(row: Any) -> str | None:
     if row.shares is not None and not all(map(_is_share, row.shares.values())):
         return f"shares is {quoted(row.shares, 80)}"
     if not row.close_quantiles and not hasattr(row, "close_p50"):
-        return "close_quantiles are no prices by level"
+        return "close_quantiles are not prices by level"
     outer = {str(level / 100): getattr(row, f"close_p{level}", None) for level in (10, 50, 90)}
     columns = {"close_p10, p50, p90": outer, **{name: getattr(row, name) for name in _QUANTILES}}
     for name, stored in columns.items():
@@ -183,7 +183,7 @@ def _damage_of_quantiles(stored: Mapping[str, Any]) -> str | None:
     try:
         by_level = quantiles_of(stored)
     except ValueError:
-        return "has levels that are no numbers"
+        return "has levels that are not numbers"
     for level, price in by_level.items():
         if not 0 < level < 1 or not _is_price(price):
             return f"{level:g} is {quoted(price, 40)}"

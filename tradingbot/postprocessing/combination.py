@@ -1,6 +1,6 @@
 """Combine the model's quantiles with those of simple experts, weighted by their record.
 
-    course = replay(panel, untaught(3))  # the state after each session
+    course = replay(panel, without_record(3))  # the state after each session
     quantiles = combine(course.newest, model, experts)
 
 Every expert gives 19 quantiles of log(close ÷ last close). The combined quantile of a level is the
@@ -38,12 +38,12 @@ from tradingbot.postprocessing.combination_state import (
 from tradingbot.postprocessing.combination_state import State as State
 from tradingbot.postprocessing.combination_state import combine as combine
 from tradingbot.postprocessing.combination_state import shares as shares
-from tradingbot.postprocessing.combination_state import untaught as untaught
+from tradingbot.postprocessing.combination_state import without_record as without_record
 from tradingbot.postprocessing.conformal import moved, scores
 from tradingbot.typing import Floats, Times
 
 RATE = 1.0  # of learning; losses are in units of the expected move, so it needs no tuning
-MAX_MOVE = 5.0  # expected moves: the most that one forecast teaches, as after a halt
+MAX_MOVE = 5.0  # limit of an outcome, in expected moves; it can be far larger after a halt
 
 _LEVELS = np.array(QUANTILE_LEVELS)
 

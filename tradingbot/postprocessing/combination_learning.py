@@ -25,7 +25,7 @@ from tradingbot.persistence.ledger import (
     read_part,
 )
 from tradingbot.postprocessing.bands import ALL_CLASSES, Key
-from tradingbot.postprocessing.combination import Panel, joined, replay, untaught
+from tradingbot.postprocessing.combination import Panel, joined, replay, without_record
 from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.experts import EXPERTS, FORECASTERS, PAST, expert_quantiles
 from tradingbot.postprocessing.fit import RECORD
@@ -84,7 +84,7 @@ def learn(
     while after + _MOMENT < before:
         end = min(after + _SLICE, before)
         panels = _panels(sessions, bars_of, start.key, (after, end), horizon, challengers)
-        combination = taught(combination, panels, challengers)
+        combination = after_learning(combination, panels, challengers)
         after = end - _MOMENT
     return combination
 
@@ -102,7 +102,7 @@ def rivals_of(sessions: SessionFactory, key: Key, until: datetime) -> list[str]:
     return [other for other in found if other not in (name, *FORECASTERS)]
 
 
-def taught(
+def after_learning(
     combination: Combination, panels: Panels, challengers: Sequence[str] = ()
 ) -> Combination:
     """Return the combination after learning these sessions."""
@@ -110,7 +110,9 @@ def taught(
     for step, parts in panels.items():
         for kind in (*sorted({kind for kind, _ in parts}), ALL_CLASSES):
             of_kind = [panel for of, panel in parts if kind in (of, ALL_CLASSES)]
-            known = pools.get((kind, step), untaught(len(EXPERTS))).with_challengers(challengers)
+            known = pools.get((kind, step), without_record(len(EXPERTS))).with_challengers(
+                challengers
+            )
             newest = replay(joined(of_kind), known, step=step).newest
             if newest.sessions:
                 pools[kind, step] = newest

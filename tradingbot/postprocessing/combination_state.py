@@ -13,7 +13,7 @@ from tradingbot.evaluation.sequential_testing import mean_is_positive
 from tradingbot.postprocessing.conformal import BANDS, widened
 from tradingbot.typing import Floats
 
-PRIOR_SESSIONS = 50  # without agreement, as a prior: as many real ones halve the shrinkage
+PRIOR_SESSIONS = 50  # sessions without agreement that are added to the real ones
 TRIAL_SESSIONS = 60  # minimum for a challenger
 MEDIAN = 9  # index in the 19 quantiles
 
@@ -145,7 +145,7 @@ def _kept(agreement: float, size: float, sessions: int) -> float:
     return min(max(agreement / (size + doubt), 0.0), 1.0)
 
 
-def untaught(experts: int) -> State:
+def without_record(experts: int) -> State:
     """Return a state without record: equal weights, and the model's median shrunk to zero."""
     return State(gains=(0.0,) * (1 + experts))
 

@@ -30,11 +30,11 @@ from tradingbot.postprocessing.bands import Key
 from tradingbot.postprocessing.combination_learning import (
     BarsOf,
     Panels,
+    after_learning,
     first_without_candles,
     learn,
     panels_of,
     rivals_of,
-    taught,
 )
 from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.fit import RECORD, Fit, fit
@@ -148,7 +148,7 @@ def _combinations(record: Sequence[WithBars]) -> list[Combination]:
             known = panel[panel.target < np.datetime64(before)]
             panels.setdefault(step, []).append((asset_class(outcomes.symbol), known))
     return [
-        taught(Combination(key, {}), panels)
+        after_learning(Combination(key, {}), panels)
         for key, panels in sorted(found.items())
         if key[1].endswith(ANCHORED)
     ]

@@ -34,7 +34,7 @@ VARIABLES = {
 }
 
 # Sampling parameters, chosen by measurement (docs/concepts/settings.md). With top_p 0.9, the
-# Space's default, the tails are cut off and the bands are too narrow.
+# reference's default, the tails are cut off.
 TEMPERATURE = 1.0
 TOP_P = 1.0
 

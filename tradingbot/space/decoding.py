@@ -50,7 +50,7 @@ def decode(request: SeriesRequest, result: Any, *, made_at: datetime) -> Forecas
     except ValueError as error:
         reason = in_words(error) if isinstance(error, ValidationError) else quoted(error)
         return SpaceUnavailable(
-            f"the Space's answer is no forecast: {reason}; "
+            f"the Space's answer is not a forecast: {reason}; "
             "does it run this version of kronos_space?",
             symbol=request.symbol,
         )

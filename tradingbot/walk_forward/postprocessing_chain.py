@@ -26,7 +26,7 @@ from tradingbot.postprocessing.combination import (
     Panel,
     joined,
     replay,
-    untaught,
+    without_record,
 )
 from tradingbot.postprocessing.combination_learning import panels_of
 from tradingbot.postprocessing.combined_forecast import suffices
@@ -223,7 +223,7 @@ def _courses(panels: Sequence[tuple[str, Panel]]) -> dict[str, Course]:
     return {
         kind: replay(
             joined([panel for of, panel in panels if kind in (of, ALL_CLASSES)]),
-            untaught(len(EXPERTS)),
+            without_record(len(EXPERTS)),
         )
         for kind in (ALL_CLASSES, *{of for of, _ in panels})
     }

@@ -39,7 +39,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 def _no_json(name: str) -> None:
-    raise AssertionError(f"{name} is no JSON")
+    raise AssertionError(f"{name} is not JSON")
 
 
 def document(text: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosForecast, KronosPrediction, RunLog
 from tradingbot.postprocessing.bands import ALL_CLASSES
-from tradingbot.postprocessing.combination import untaught
+from tradingbot.postprocessing.combination import without_record
 from tradingbot.postprocessing.combination_state import Rival
 from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.experts import EXPERTS
@@ -250,7 +250,7 @@ def test_a_challenger_with_a_share_forecasts_with_the_champion_and_changes_the_s
         revision = client.health()["model_revision"] + ANCHORED
     until = np.datetime64(DataService("sample").now() - timedelta(days=400), "s")
     earned = replace(
-        untaught(len(EXPERTS)).with_challengers(["me/tuned"]),
+        without_record(len(EXPERTS)).with_challengers(["me/tuned"]),
         gains=(0.0, 0.0, 0.0, 0.0, 2.0),
         rivals=(Rival("me/tuned"),),
         trials=(),

@@ -24,7 +24,7 @@ from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosCalibration, KronosForecast
 from tradingbot.postprocessing.bands import ALL_CLASSES
-from tradingbot.postprocessing.combination import untaught
+from tradingbot.postprocessing.combination import without_record
 from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.experts import EXPERTS
 from tradingbot.postprocessing.repository import load_combination, store_combination
@@ -79,7 +79,11 @@ def test_a_new_revision_inherits_combination_weights_but_its_own_bands_start_raw
     places = [checkpoint(tmp_path / name, times=by) for name, by in (("a", 1.0), ("b", 0.9))]
     until = np.datetime64(DataService("sample").now() - timedelta(days=400), "s")
     known = replace(
-        untaught(len(EXPERTS)), gains=(2.0, 0.0, 1.0, 0.0), sessions=100, forecasts=400, until=until
+        without_record(len(EXPERTS)),
+        gains=(2.0, 0.0, 1.0, 0.0),
+        sessions=100,
+        forecasts=400,
+        until=until,
     )
     pools = {(ALL_CLASSES, step): known for step in (1, 2)}
     with serving(tmp_path / "one", KRONOS_MODEL=str(places[0]), KRONOS_API_KEY="") as server:

@@ -332,7 +332,7 @@ def test_a_custom_chat_model_can_stream() -> None:
 
 
 class ForeignException(BaseException):
-    """An exception that is no subclass of Exception, and not one of Python's own."""
+    """An exception that is neither a subclass of Exception nor one of Python's own."""
 
 
 @pytest.mark.parametrize("asking", BOTH)

@@ -106,7 +106,7 @@ NO_ANSWERS = {
     ),
     "a list": (RawBody("[1]"), r"JSON that is not an object: \[1\]"),
     "null": (RawBody("null"), "JSON that is not an object: null"),
-    "no text": (RawBody(b"\xff\xfe{"), "bytes that are no text"),
+    "no text": (RawBody(b"\xff\xfe{"), "bytes that are not text"),
     "refusal": (
         RawBody.of(completion({**text_answer(""), "content": None, "refusal": "I will not."})),
         "refuses to answer: 'I will not.'",

@@ -24,7 +24,7 @@ from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import BotRow, KronosPrediction, KronosScore, RunLog
 from tradingbot.persistence.runs import LONGEST_RUN, Run
 from tradingbot.postprocessing.bands import ALL_CLASSES
-from tradingbot.postprocessing.combination import untaught
+from tradingbot.postprocessing.combination import without_record
 from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.repository import store_combination
 from tradingbot.runtime.clock import utcnow
@@ -458,10 +458,10 @@ def test_a_challenger_that_has_become_the_champion_is_listed_once(database: str)
 
 def test_a_challengers_weight_is_shown_next_to_the_champion(database: str) -> None:
     key = ("mini", "", "1d")
-    taught = replace(
-        untaught(3), sessions=90, forecasts=400, until=np.datetime64("2024-03-01", "s")
+    learnt = replace(
+        without_record(3), sessions=90, forecasts=400, until=np.datetime64("2024-03-01", "s")
     )
-    served = taught.with_challengers(["base", "tuned"])
+    served = learnt.with_challengers(["base", "tuned"])
     won, base = served.trials[1].state, replace(served.trials[0], sessions=70)
     pools = {
         (ALL_CLASSES, 1): replace(won, trials=(base,)),

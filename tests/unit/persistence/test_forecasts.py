@@ -476,7 +476,7 @@ WIDE = {f"{level:g}": 90 + 20 * level for level in QUANTILE_LEVELS}
         ({"combined_quantiles": WIDE | {"0.1": 200.0}}, "combined_quantiles cross: a higher level"),
         (
             {"calibrated_quantiles": WIDE | {"low": 1.0}},
-            "calibrated_quantiles has levels that are no numbers",
+            "calibrated_quantiles has levels that are not numbers",
         ),
     ],
 )

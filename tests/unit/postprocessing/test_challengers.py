@@ -23,7 +23,7 @@ from tradingbot.data.stored_candles import bars_in_database
 from tradingbot.evaluation.metric_sums import crps
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosCombination, KronosForecast
-from tradingbot.postprocessing.combination import Course, Panel, replay, shares, untaught
+from tradingbot.postprocessing.combination import Course, Panel, replay, shares, without_record
 from tradingbot.postprocessing.combination_learning import learn, rivals_of
 from tradingbot.postprocessing.combination_state import TRIAL_SESSIONS, State
 from tradingbot.postprocessing.combined_forecast import Combination
@@ -47,7 +47,7 @@ def champion() -> Panel:
 @cache
 def alone() -> Course:
     """Return what is learnt without challengers."""
-    return replay(champion(), untaught(len(EXPERTS)))
+    return replay(champion(), without_record(len(EXPERTS)))
 
 
 def with_models(models: Mapping[str, Model | Floats]) -> tuple[Panel, State]:
@@ -57,7 +57,9 @@ def with_models(models: Mapping[str, Model | Floats]) -> tuple[Panel, State]:
         for model in models.values()
     ]
     experts = np.concatenate([champion().experts, np.stack(quantiles, axis=1)], axis=1)
-    return replace(champion(), experts=experts), untaught(len(EXPERTS)).with_challengers([*models])
+    return replace(champion(), experts=experts), without_record(len(EXPERTS)).with_challengers(
+        [*models]
+    )
 
 
 def learnt(models: Mapping[str, Model | Floats]) -> tuple[Course, Panel]:

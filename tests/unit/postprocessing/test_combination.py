@@ -15,7 +15,7 @@ from tradingbot.postprocessing.combination import (
     combine,
     replay,
     shares,
-    untaught,
+    without_record,
 )
 from tradingbot.typing import Floats
 
@@ -59,12 +59,12 @@ def crps(quantiles: Floats, actual: Floats) -> float:
 
 
 def learnt(panel: Panel) -> State:
-    return replay(panel, untaught(panel.experts.shape[1])).newest
+    return replay(panel, without_record(panel.experts.shape[1])).newest
 
 
 def test_without_a_record_weights_are_equal_and_the_median_is_ignored() -> None:
     panel = market(1, hint=0.9)
-    state = untaught(2)
+    state = without_record(2)
     assert state.weights.tolist() == [1 / 3] * 3
     assert state.kept == 0
     [combined, *_] = combine(state, panel.model, panel.experts)
@@ -79,7 +79,7 @@ def test_the_weight_moves_to_the_correct_expert() -> None:
 
 def test_the_combination_is_hardly_worse_than_its_best_member_known_afterwards() -> None:
     panel = market(400)
-    combined = replay(panel, untaught(2)).combine(panel)
+    combined = replay(panel, without_record(2)).combine(panel)
     best = min(crps(q, panel.actual) for q in (panel.model, *panel.experts.swapaxes(0, 1)))
     assert crps(combined, panel.actual) < 1.01 * best
 
@@ -87,7 +87,7 @@ def test_the_combination_is_hardly_worse_than_its_best_member_known_afterwards()
 def test_a_hopeless_model_loses_its_weight() -> None:
     panel = market(400, widths=(0.25, 1.0, 1.0))
     panel = replace(panel, model=panel.model + panel.scale[:, None])
-    combined = replay(panel, untaught(2)).combine(panel)
+    combined = replay(panel, without_record(2)).combine(panel)
     alone = crps(panel.experts[:, 0], panel.actual)
     assert crps(combined, panel.actual) < 1.01 * alone
     assert learnt(panel).weights[0] < 0.1
@@ -121,14 +121,14 @@ def test_an_always_absent_expert_changes_nothing() -> None:
     asleep = np.full_like(panel.experts[:, :1], np.nan)
     wider = replace(panel, experts=np.concatenate([panel.experts, asleep], axis=1))
     assert learnt(wider).gains == pytest.approx((*learnt(panel).gains, 0.0))
-    course = replay(panel, untaught(2))
-    same = replay(wider, untaught(3))
+    course = replay(panel, without_record(2))
+    same = replay(wider, without_record(3))
     assert same.combine(wider) == pytest.approx(course.combine(panel))
 
 
 def test_without_any_expert_there_is_no_quantile() -> None:
     nothing = np.full((1, 19), np.nan)
-    assert np.isnan(combine(untaught(1), nothing, nothing[:, None])).all()
+    assert np.isnan(combine(without_record(1), nothing, nothing[:, None])).all()
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -138,7 +138,7 @@ def test_the_combination_does_not_look_ahead(step: int) -> None:
     last = np.unique(panel.target)[25]
     poisoned.actual[panel.target >= last] *= -100
     before = panel.as_of <= last  # a forecast made on that day does not know its own close
-    honest, shown = (replay(p, untaught(2)).combine(p) for p in (panel, poisoned))
+    honest, shown = (replay(p, without_record(2)).combine(p) for p in (panel, poisoned))
     assert (honest[before] == shown[before]).all()
     assert (honest[~before] != shown[~before]).any()
 
@@ -148,7 +148,7 @@ def test_the_combination_does_not_look_ahead(step: int) -> None:
 def test_learning_in_nights_equals_learning_at_once(cuts: list[int], seed: int) -> None:
     panel = market(60, 3, step=2, seed=seed)
     whole = learnt(panel)
-    state = untaught(2)
+    state = without_record(2)
     for cut in [*sorted(cuts), 100]:
         known = panel.target <= START + cut * DAY
         state = replay(panel[known], state).newest

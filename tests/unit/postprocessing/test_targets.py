@@ -11,7 +11,7 @@ import pytest
 
 from tradingbot.evaluation.metric_sums import crps
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.postprocessing.combination import Panel, joined, replay, untaught
+from tradingbot.postprocessing.combination import Panel, joined, replay, without_record
 from tradingbot.postprocessing.experts import EXPERTS, expert_quantiles
 from tradingbot.typing import Floats
 
@@ -105,7 +105,7 @@ def guessing(coming: Floats, now: Floats) -> tuple[Floats, Floats]:
 
 def skill(panel: Panel, over: int, some: np.ndarray | None = None) -> float:
     """Return the skill of combined forecasts from these sessions relative to one expert."""
-    combined = replay(panel, untaught(len(EXPERTS))).combine(panel)
+    combined = replay(panel, without_record(len(EXPERTS))).combine(panel)
     rows = np.isfinite(panel.scale) & (True if some is None else np.isin(panel.as_of, some))
     ours, theirs = (
         crps(panel.actual[rows], quantiles[rows]).mean()
@@ -129,7 +129,7 @@ def test_a_hopeless_model_in_place_of_kronos_does_no_harm() -> None:
 def test_an_expert_with_half_of_the_future_volatility_gets_weight() -> None:
     panel = WAVES.panel(knowing_half)
     assert skill(panel, RANDOM) >= 0.035
-    assert replay(panel, untaught(len(EXPERTS))).newest.weights.argmax() == 0
+    assert replay(panel, without_record(len(EXPERTS))).newest.weights.argmax() == 0
 
 
 @pytest.mark.parametrize("model", [plain, hopeless, knowing_half])
@@ -158,7 +158,7 @@ def test_after_a_sudden_change_of_volatility_the_combination_matches_the_ewma_wa
 def test_a_ticker_with_forty_bars_joins_as_soon_as_its_walks_exist() -> None:
     young = Market(WAVES.volatility, [*WAVES.candles[:3], WAVES.candles[3].tail(40)])
     panel = young.panel(plain)
-    course = replay(panel, untaught(len(EXPERTS)))
+    course = replay(panel, without_record(len(EXPERTS)))
     combined = course.combine(panel)
     asleep = np.isnan(panel.experts).all(axis=(1, 2))
     assert asleep.sum() == 32  # a walk needs 32 returns
@@ -172,7 +172,7 @@ def test_missing_quantiles_of_an_expert_affect_only_that_night() -> None:
     asleep = panel.experts.copy()
     asleep[night, RANGE] = np.nan
     lacking = replace(panel, experts=asleep)
-    assert np.isfinite(replay(lacking, untaught(len(EXPERTS))).combine(lacking)).all()
+    assert np.isfinite(replay(lacking, without_record(len(EXPERTS))).combine(lacking)).all()
     assert skill(lacking, RANDOM) == pytest.approx(skill(panel, RANDOM), abs=0.001)
 
 
@@ -181,7 +181,7 @@ def test_a_night_without_the_models_quantiles_does_not_change_the_weights() -> N
     night = panel.as_of == sessions(panel)[200]
     broken = panel.model.copy()
     broken[night] = np.nan
-    course = replay(replace(panel, model=broken), untaught(len(EXPERTS)))
+    course = replay(replace(panel, model=broken), without_record(len(EXPERTS)))
     assert course.newest.forecasts == len(panel) - night.sum()
     assert np.isfinite(course.newest.gains).all()
 
@@ -192,7 +192,7 @@ def test_gaps_in_the_candles_remove_only_the_forecasts_in_them() -> None:
     kept = random.random(len(DAYS)) > 0.2
     gaps = Market(WAVES.volatility, [bars[kept] for bars in WAVES.candles])
     panel = gaps.panel(plain)
-    assert np.isfinite(replay(panel, untaught(len(EXPERTS))).combine(panel)).all()
+    assert np.isfinite(replay(panel, without_record(len(EXPERTS))).combine(panel)).all()
     assert skill(panel, RANDOM) >= -0.01
 
 
@@ -206,7 +206,7 @@ def test_an_unadjusted_split_inside_the_horizon_affects_one_session() -> None:
     split = replace(panel, actual=actual)
     later = sessions(panel)[140:]
     unsplit, with_split = (
-        replay(item, untaught(len(EXPERTS))).combine(panel)[np.isin(panel.as_of, later)]
+        replay(item, without_record(len(EXPERTS))).combine(panel)[np.isin(panel.as_of, later)]
         for item in (panel, split)
     )
     truth = panel.actual[np.isin(panel.as_of, later)]
@@ -215,6 +215,6 @@ def test_an_unadjusted_split_inside_the_horizon_affects_one_session() -> None:
 
 def test_a_clock_set_back_loses_nothing_and_learns_nothing_twice() -> None:
     panel = WAVES.panel(plain)
-    newest = replay(panel, untaught(len(EXPERTS))).newest
+    newest = replay(panel, without_record(len(EXPERTS))).newest
     early = panel[panel.target <= sessions(panel)[100]]
     assert replay(early, newest).newest == newest

@@ -135,7 +135,7 @@ def test_an_impossible_value_is_refused_with_its_ticker_field_and_value(
 ) -> None:
     error = answer(changed(path, value))
     assert isinstance(error, SpaceUnavailable)
-    assert str(error).startswith("SPY: the Space's answer is no forecast: ")
+    assert str(error).startswith("SPY: the Space's answer is not a forecast: ")
     assert says in str(error)
     assert str(error).isprintable()
     assert len(str(error)) < 700
