@@ -35,6 +35,7 @@ PHRASES = {
     r"unlearn(?:s|ed)?": "keeps / discards the stored factors",
     r"bears? with": "tolerate",
     r"lets? go of": "release",
+    r"is let go": "is not kept",
     r"gone on with": "resumed",
     r"of old": "former, earlier",
     r"(?:is|are|was|were) told": "reported / the user, the model gets",
@@ -58,6 +59,16 @@ PHRASES = {
     r"if need be": "if needed",
     r"at the most": "at most",
     r"one an? (?:ticker|day|night|row|line|step|path|series|session)": "one per …",
+    r"(?:one|a|an) (?:row|line|bar|request|panel|frame|array|object) an? "
+    r"(?:ticker|day|night|row|line|step|path|series|session|bar|prompt|finding|time)": "per …",
+    r"ways? out": "what to do, a remedy",
+    r"each one's": "of each",
+    r"(?:un)?taught": "learnt",
+    r"go(?:es)? on (?:waiting|without)": "continue",
+    r"say --[a-z-]+": "give --…",
+    r"(?<!there[\s_])(?:is|are) no (?:forecasts?|numbers?|text|prices?|json|csv)": "is not a …",
+    r"as people have (?:it|them)": "common",
+    r"out of all bounds": "too large",
     r"the wall's": "the real clock's",
 }
 

@@ -155,7 +155,7 @@ def _against_the_targets(times: Times, gaps: Seconds, targets: Times) -> Iterato
 
 
 def _breaks_of_scale(values: Floats, used: int) -> Iterator[str]:
-    """Report calm bars whose prices all lie apart from the bar before, without high volume."""
+    """Report calm bars that do not overlap the bar before and have no high volume."""
     open_, high, low, close, volume = np.log(np.maximum(values[:, :5], 1e-300)).T
     gap = open_[1:] - close[:-1]
     size = np.abs(gap)

@@ -485,7 +485,7 @@ def test_twenty_thousand_rows_are_read_quickly_and_the_newest_sent(
         ("empty.csv", b"", "Paste candles, drop a file, or choose a sample."),
     ],
 )
-def test_a_file_that_is_no_csv_is_shown_next_to_the_box(
+def test_a_file_without_candles_is_shown_next_to_the_box(
     page: Page, tmp_path: Path, name: str, content: bytes, says: str
 ) -> None:
     (tmp_path / name).write_bytes(content)

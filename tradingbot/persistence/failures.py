@@ -65,7 +65,7 @@ def _remedy(address: URL, error: SQLAlchemyError, message: str) -> str:
         return "grant this user that right, or use one that has it"
     if sqlstate(error) in REFUSED:
         return "use a database, and a user, that may be written to"
-    for pattern, remedy in _SQLITE_WAYS_OUT if sqlite else _WAYS_OUT:
+    for pattern, remedy in _SQLITE_REMEDIES if sqlite else _REMEDIES:
         if pattern.search(message):
             return remedy
     if sqlite:
@@ -81,7 +81,7 @@ def _remedy(address: URL, error: SQLAlchemyError, message: str) -> str:
 _DOWN = ("57P01", "57P02", "57P03")  # shut down, crashed, starting
 _GOES_DOWN = re.compile("terminating connection|cannot connect to server|server login|query_wait")
 _HELD = (re.compile("locked|lock timeout"), "another process holds it; try again when that is done")
-_WAYS_OUT = [
+_REMEDIES = [
     _HELD,
     (
         re.compile(r"(password|peer|ident|\w+) authentication failed|no password supplied"),
@@ -120,7 +120,7 @@ _WAYS_OUT = [
     ),
     (re.compile(r"No space left|disk is full"), "make room on its disk"),
 ]
-_SQLITE_WAYS_OUT = [
+_SQLITE_REMEDIES = [
     _HELD,
     (
         re.compile("unable to open|readonly"),
