@@ -139,7 +139,7 @@ def test_a_dependent_view_is_named_and_nothing_is_changed(postgres_url: str) -> 
     with connected(postgres_url) as connection:
         connection.execute(text("CREATE VIEW mine AS SELECT symbol FROM kronos_forecasts"))
     with (
-        pytest.raises(DatabaseError, match=r"^mine would keep reading"),
+        pytest.raises(DatabaseError, match=r"^mine would show only"),
         connected(postgres_url) as connection,
     ):
         partition_ledger(connection, NOW)
@@ -149,7 +149,7 @@ def test_a_dependent_view_is_named_and_nothing_is_changed(postgres_url: str) -> 
 
 def test_partitioning_sqlite_is_refused_with_an_explanation(sqlite_url: str) -> None:
     with (
-        pytest.raises(DatabaseError, match="a SQLite file has none"),
+        pytest.raises(DatabaseError, match="a SQLite file needs none"),
         connected(sqlite_url) as connection,
     ):
         partition_ledger(connection, NOW)
