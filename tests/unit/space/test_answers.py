@@ -149,7 +149,7 @@ def test_a_missing_field_is_refused(field: str) -> None:
         field = "predictions.1.prob_up"
     else:
         del result[field]
-    assert f"no forecast: {field} is missing" in str(answer(result))
+    assert f"not a forecast: {field} is missing" in str(answer(result))
 
 
 def test_answers_of_older_and_newer_spaces_are_accepted() -> None:
