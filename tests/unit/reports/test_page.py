@@ -217,6 +217,7 @@ def test_without_candles_the_forecast_is_shown_alone_with_a_note(sqlite_url: str
     assert len(ticker["fan"]["days"]) == 5
 
 
+@pytest.mark.no_tables
 def test_a_report_without_data_says_how_to_get_data(database: str, tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match=r"there is no .* yet: `kronosbot run` fills it"):
         record_of(f"sqlite:///{tmp_path / 'nowhere.db'}")
