@@ -27,8 +27,8 @@ def run(folder: Path, repo: str, *, public: bool, force: bool, say: Callable[[st
         say: Called with each progress message.
 
     Raises:
-        FinetuneError: It is not better than its base, and `force` is not given.
-        CheckpointError: It cannot be loaded.
+        FinetuneError: The checkpoint is not better than its base, and `force` is not given.
+        CheckpointError: The checkpoint cannot be loaded.
         HubError, HubRefused: One line: what, why, and what to do.
     """
     about = check_better(folder, force=force, verb="publishes")

@@ -83,7 +83,11 @@ class _Watch:
         return time.monotonic() - self.started
 
     def look(self) -> dict[str, Any] | None:
-        """Return /health of the new container, or None without an answer. HubError: it failed."""
+        """Return /health of the new container, or None without an answer.
+
+        Raises:
+            HubError: The container failed, or the Hub refuses to answer.
+        """
         try:
             return self._new_health()
         except httpx2.HTTPError as error:

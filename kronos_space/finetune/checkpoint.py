@@ -34,7 +34,7 @@ def write_checkpoint(
     """Write model/, tokenizer/, kronos.json and the model card; replace a folder atomically.
 
     Raises:
-        FinetuneError: It cannot be written.
+        FinetuneError: The folder cannot be written.
     """
     part, old = (folder.with_name(folder.name + end) for end in (".part", ".old"))
     try:
@@ -56,7 +56,7 @@ def add_verdict(folder: Path, verdict: Mapping[str, Any]) -> None:
     """Add a verdict to kronos.json and to the model card.
 
     Raises:
-        FinetuneError: They cannot be written, and are unchanged.
+        FinetuneError: The files cannot be written, and are unchanged.
     """
     about = read_about(folder) | {"verdict": verdict}
     parts = {folder / "README.md": card(about), folder / "kronos.json": _document(about)}
@@ -92,7 +92,7 @@ def check_better(folder: Path, *, force: bool, verb: str) -> dict[str, Any]:
     """Return the metadata of a checkpoint, if it may be used.
 
     Raises:
-        FinetuneError: It is not better than its base, and `force` is not set.
+        FinetuneError: The checkpoint is not better than its base, and `force` is not set.
     """
     about = read_about(folder)
     verdict = about.get("verdict")

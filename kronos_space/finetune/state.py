@@ -13,7 +13,7 @@ def save(path: Path, key: dict[str, Any], progress: Progress) -> None:
     """Write the progress of the training identified by `key`, atomically.
 
     Raises:
-        FinetuneError: It cannot be written.
+        FinetuneError: The file cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
     try:

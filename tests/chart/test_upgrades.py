@@ -54,7 +54,9 @@ def test_immutable_selectors_are_unchanged(installed: Cluster) -> None:
         assert installed.objects[path]["spec"]["selector"] == selector
 
 
-def test_values_of_the_old_chart_are_refused_with_what_to_write_instead(installed: Cluster) -> None:
+def test_values_of_the_old_chart_are_refused_and_the_message_says_what_to_write(
+    installed: Cluster,
+) -> None:
     with pytest.raises(AssertionError, match=rf"{REMEDY}"):
         shell(installed, UPGRADE.format(chart=CHART, options="--reuse-values"))
 

@@ -32,7 +32,7 @@ def tool(name: str) -> str:
     """Return the path of helm or kubectl.
 
     Raises:
-        Unavailable: It cannot be downloaded.
+        Unavailable: The tool cannot be downloaded.
     """
     # elsewhere, use the installed ones
     if sys.platform != "linux" or platform.machine() != "x86_64":

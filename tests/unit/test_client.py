@@ -443,7 +443,7 @@ def test_looking_for_a_stored_forecast_creates_no_tables(
         (lambda: None, SpaceUnavailable, "out of reach"),
     ],
 )  # fmt: skip
-def test_each_kind_of_failure_has_its_own_error_with_what_to_do(
+def test_each_kind_of_failure_has_its_own_error_that_says_what_to_do(
     answer: Any, kind: type[KronosError], says: str, sample: DataService
 ) -> None:
     timeout = 3 if "queue" in says else 20  # the client waits this long for a full queue

@@ -69,7 +69,7 @@ def readable(response: Any) -> tuple[dict[str, Any], list[InvalidToolCall]]:
     """Return the completion in the form that langchain-openai expects, and the invalid calls.
 
     Raises:
-        AIError: It is not a completion. The text describes what was received.
+        AIError: The response is not a completion. The text describes what was received.
     """
     body = response.model_dump(warnings=False) if hasattr(response, "model_dump") else response
     if not isinstance(body, dict):

@@ -31,7 +31,7 @@ def with_token(settings: Settings) -> Settings:
     """Return `settings` if they have a token and a Space on the Hub.
 
     Raises:
-        ConfigError: they have not.
+        ConfigError: The token or the Space is missing.
     """
     if settings.hf_token is None:
         raise ConfigError(

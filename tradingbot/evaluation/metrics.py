@@ -97,7 +97,7 @@ class MetricAccumulator:
         return steps
 
     def sums(self, *names: str) -> tuple[NDArray[np.datetime64], NDArray[np.int64], Floats]:
-        """Return session (k,), step (k,) and the sums of these columns of SUMS (k, names)."""
+        """Return each row's session and step, and its sums named `names`, one column per name."""
         columns = [SUMS.index(name) for name in names]
         return self._session.astype("datetime64[s]"), self._step, self._sums[:, columns]
 

@@ -48,7 +48,7 @@ class Settled:
         """Decode a stored part.
 
         Raises:
-            ValueError, KeyError: It is damaged.
+            ValueError, KeyError: The part is damaged.
         """
         forecasts = {
             quarter: MaturedForecasts.unpacked(data) for quarter, data in stored.forecasts.items()

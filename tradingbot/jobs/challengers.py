@@ -169,7 +169,7 @@ class _Challenger:
         """Return the challenger's Space, and check that it has the model.
 
         Raises:
-            ConfigError, SpaceError, HubError: It lacks the model, or is out of reach.
+            ConfigError, SpaceError, HubError: The Space lacks the model, or is out of reach.
         """
         if self._space is None:
             space = self._open()

@@ -37,8 +37,8 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
     `to_pandas`. Other columns are ignored. A time zone is kept.
 
     Raises:
-        DataError: It is not a frame of this ticker's candles. The text names missing or duplicate
-            columns.
+        DataError: `history` is not a frame of this ticker's candles. The message names missing or
+            duplicate columns.
     """
     given = to_pandas(symbol, history)
     frame = _of_ticker(symbol, given)

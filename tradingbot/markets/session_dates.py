@@ -51,7 +51,7 @@ def session_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
     `times` have a zone, or are naive: dates, or local times of the exchange.
 
     Raises:
-        DataError: They are neither, or a time with a zone belongs to no session.
+        DataError: `times` are neither dates nor local times, or too many belong to no session.
     """
     try:
         sessions_of(symbol)

@@ -59,7 +59,7 @@ def target_of(text: str) -> Target:
     """Return the target that KRONOS_NOTIFY names.
 
     Raises:
-        ConfigError: it is not a valid target. The text does not contain the value.
+        ConfigError: `text` is not a valid target. The message does not contain it.
     """
     if not text.isprintable() or " " in text or "\\" in text:
         raise ConfigError(EXPECTED)

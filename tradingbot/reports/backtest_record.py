@@ -37,7 +37,7 @@ def read_backtest(path: Path, symbols: Sequence[str]) -> Record:
     Forecasts of days in the model's training count only if there are no others.
 
     Raises:
-        ConfigError: It is not a backtest file, or has no such forecasts with an outcome.
+        ConfigError: The file is not a backtest file, or has no such forecasts with an outcome.
     """
     rows = read_rows(path)
     available = sorted(rows["symbol"].unique())

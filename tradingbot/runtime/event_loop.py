@@ -24,7 +24,7 @@ def wait_for(work: Callable[[], Coroutine[Any, Any, Result]], seconds: float) ->
     """Run the coroutine `work()` in the caller's context, and return or raise its outcome.
 
     Raises:
-        TimeoutError: It did not finish within `seconds`, and was cancelled.
+        TimeoutError: The coroutine did not finish within `seconds`, and was cancelled.
     """
     context = contextvars.copy_context()
     loop = _loop()

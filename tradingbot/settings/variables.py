@@ -65,7 +65,8 @@ def check_secret(name: str, text: str) -> str:
     """Return a key or token that can be sent in an HTTP header.
 
     Raises:
-        ConfigError: it cannot; the text names `name`, but not the value.
+        ConfigError: A header cannot carry the value. The message names the setting, but not the
+            value.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -76,7 +77,7 @@ def check_whole(name: str, text: str, low: int, high: int) -> int:
     """Return a whole number in [low, high].
 
     Raises:
-        ConfigError: it is not one; the text names `name`, the setting.
+        ConfigError: The value is not such a number. The message names the setting.
     """
     # int() also accepts digits of other scripts and 1_0, and fails on thousands of digits
     if re.fullmatch("0*[0-9]{1,9}", text) and low <= int(text.lstrip("0") or 0) <= high:
@@ -88,7 +89,7 @@ def check_number(name: str, text: str, low: float, high: float) -> float:
     """Return a number in [low, high].
 
     Raises:
-        ConfigError: it is not one; the text names `name`, the setting.
+        ConfigError: The value is not such a number. The message names the setting.
     """
     try:
         value = math.nan if "_" in text else float(text)
@@ -111,7 +112,7 @@ def check_url(name: str, text: str) -> str:
     secret.
 
     Raises:
-        ConfigError: it is not valid; the text names `name`, the setting.
+        ConfigError: The address is invalid. The message names the setting.
     """
     if fault := fault_of(text):
         raise ConfigError(f"{name} {fault}")

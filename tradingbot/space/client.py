@@ -56,7 +56,7 @@ class SpaceClient:
         """Return the Space's health: model, boot_id, version …
 
         Raises:
-            SpaceError: It does not respond, or is not a Space.
+            SpaceError: Nothing responds at the address, or it is not a Space.
         """
         return self._http.health()
 

@@ -100,7 +100,7 @@ def bounded(work: Callable[[], Result], *, seconds: float, size: int = ANSWER_BY
     """Call `work`, whose Hub responses are limited to `size` bytes.
 
     Raises:
-        TimeoutError: It is not done after `seconds`.
+        TimeoutError: `work` is not done after `seconds`.
         UnexpectedAnswer: A response is too large, compressed, or a redirect to another host.
     """
     bounds = _Bounds(time.monotonic() + seconds, size)

@@ -17,7 +17,7 @@ def find_model(health: Mapping[str, Any], asked: AskedModel, *, setting: str, ur
     """Return the name under which the Space serves a model.
 
     Raises:
-        ConfigError: It has no model of this name. `setting` is the setting that named it.
+        ConfigError: The Space has no model of this name. `setting` is the setting that named it.
     """
     names = served_models(health)
     found = next(filter(asked.is_called, names), None)

@@ -83,8 +83,8 @@ def read_body(response: requests.Response, *, limit: int, deadline: float) -> by
     """Return the decompressed body of a streamed response.
 
     Raises:
-        TooLarge: It has more than `limit` bytes.
-        TimeoutError: It did not end by `deadline`, a time of time.monotonic().
+        TooLarge: The body has more than `limit` bytes.
+        TimeoutError: The body did not end by `deadline`, a time of time.monotonic().
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ENCODINGS:

@@ -32,7 +32,8 @@ class AppendedCsv:
         """Lock the file for this process, and keep its first `keep` lines, by default all.
 
         Raises:
-            ConfigError: It cannot be written, or another backtest is writing or has written to it.
+            ConfigError: The file cannot be written, or another backtest is writing or has written
+                to it.
         """
         try:
             # unbuffered: each batch is one write, which survives a kill

@@ -72,7 +72,7 @@ def unseen_record(path: Path) -> list[tuple[ForecastOutcomes, pd.DataFrame]]:
     """Return a backtest's outcomes on days that the model was not trained on, and the candles.
 
     Raises:
-        ConfigError: It is not a backtest file, or the model was trained on all its days.
+        ConfigError: The file is not a backtest file, or the model was trained on all its days.
     """
     rows = read_rows(path)
     record = outcomes_of(rows, trained_on=("no", "unknown"))

@@ -127,7 +127,8 @@ class ResultsFile:
             bars: Open, high and low of the same days, if known.
 
         Raises:
-            ConfigError: They differ from the file's: prices before and after a split do not mix.
+            ConfigError: The bars differ from those of the file, which must not mix prices from
+                before and after a split.
         """
         missing = []
         ranges = [{}] * len(closes) if bars is None else _ranges(bars)

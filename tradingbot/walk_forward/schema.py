@@ -81,7 +81,7 @@ def rows_of(path: Path) -> pd.DataFrame:
     """Return all rows of a backtest, the second file's last; no rows if it does not exist.
 
     Raises:
-        ConfigError: It is damaged, or its second file is missing.
+        ConfigError: The file is damaged, or its second file is missing.
     """
     content = whole_lines(content_of(path))
     rows = parsed(path, content)

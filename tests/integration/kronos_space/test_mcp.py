@@ -107,7 +107,7 @@ def test_events_and_status_are_returned_as_text_and_as_documents(space: Server) 
     [
         ("forecast", {}, "symbol: Field required"),
         ("forecast", request(samples=9999), "samples 9999: expected at most 256"),
-        ("forecast", request(return_paths=True), "return_paths: not here"),
+        ("forecast", request(return_paths=True), "return_paths: too large for a conversation"),
         ("forecast", request(horizon="soon"), "horizon: Input should be a valid integer"),
         ("forecast", request(ohlcv=bars()[:5]), "5 rows of history: expected 32 to 4096"),
         ("path_events", request(), "events: expected at least one, such as 'touch +2%'"),

@@ -232,7 +232,7 @@ def test_a_missing_bar_and_a_split_do_not_disturb_scoring(database: str) -> None
     assert rows(database)["mini", "r1", "AAPL", 0, 0].n == before.n - 4
 
 
-def test_tickers_and_a_model_can_be_chosen(database: str) -> None:
+def test_scoring_can_be_limited_to_some_tickers_and_a_model(database: str) -> None:
     keep(database, PAST)
     keep(database, replace(PAST, model="small"))
     scored(database, PAST, symbols=["IBM"], model="mini")

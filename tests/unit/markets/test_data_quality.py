@@ -466,7 +466,7 @@ REFUSED_NAMES = """
 
 
 @pytest.mark.parametrize("name", REFUSED_NAMES.split())
-def test_an_ambiguous_spelling_is_refused_with_what_to_write(name: str) -> None:
+def test_an_ambiguous_spelling_is_refused_and_the_message_names_the_setting(name: str) -> None:
     with pytest.raises(DataError, match="KRONOS_CALENDARS"):
         calendar_name(name)
 

@@ -203,9 +203,7 @@ def test_a_step_without_a_factor_leaves_the_whole_forecast_raw() -> None:
 # in the database --------------------------------------------------------------------------
 
 
-def test_stored_factors_are_read_and_a_short_record_keeps_them(
-    database: str,
-) -> None:
+def test_stored_factors_stay_when_a_later_record_is_too_short_for_new_ones(database: str) -> None:
     calibration = fitted(*map(record, EQUITIES)).calibration
     with get_db_session(database) as session:
         assert store(session, calibration) == len(calibration.pools) * 9

@@ -34,7 +34,7 @@ def test_the_spans_follow_each_other_with_a_gap_and_do_not_overlap(
         (date(2001, 1, 1), "0 sessions are left to learn from"),
     ],
 )
-def test_too_few_days_in_a_span_are_a_one_line_error_with_what_to_do(
+def test_too_few_days_in_a_span_are_an_error_that_says_what_to_do(
     until: date, message: str
 ) -> None:
     with pytest.raises(FinetuneError, match=message) as refused:
