@@ -95,7 +95,7 @@ def _against_the_clock(times: Times, gaps: Seconds, now: np.datetime64) -> Itera
 
 
 def _offsets(times: Times, targets: Times | None) -> Iterator[str]:
-    """Report offsets from UTC that change as no exchange's clock does."""
+    """Report offsets from UTC that change more, or more often, than an exchange's clock does."""
     bars, offset = len(times.wall), times.offset
     if offset is None:
         return

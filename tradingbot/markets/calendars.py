@@ -74,7 +74,7 @@ def session_close(symbol: str, day: datetime) -> datetime:
 
 
 def closes_of(symbol: str, days: Times) -> Times:
-    """Return the closes of the sessions of `days`, which are midnights; see `session_close`."""
+    """Return the closes of the sessions of `days`, which are midnights, as `session_close` does."""
     known = _sessions(calendar_name(symbol))
     days = days.astype("datetime64[us]")
     position = np.searchsorted(known.days, days).clip(max=len(known.days) - 1)
@@ -83,7 +83,7 @@ def closes_of(symbol: str, days: Times) -> Times:
 
 
 def opens_of(symbol: str, days: Times) -> Times:
-    """Return the opens of the sessions of `days`, which are midnights; else midnight."""
+    """Return the opens of the sessions of `days`, or midnight for a day without a session."""
     known = _sessions(calendar_name(symbol))
     days = days.astype("datetime64[us]")
     position = np.searchsorted(known.days, days).clip(max=len(known.days) - 1)

@@ -169,13 +169,13 @@ def ticker_record(metrics: ForecastMetrics | None) -> str:
 def describe_metrics(metrics: ForecastMetrics) -> str:
     """Format metrics as one sentence.
 
-    Example: error 1.03 x that of tomorrow equals today, the 80 % band held 78 % of the closes.
+    Example: error 1.03 x that of "tomorrow equals today", the 80 % band held 78 % of the closes.
     """
     if metrics.relative_mae is None and metrics.n >= MIN_FORECASTS:
         return "no statistics: the closes never moved"
     if metrics.relative_mae is None:
         return f"too few forecasts with an outcome: {metrics.n} of {MIN_FORECASTS}"
-    parts = [f"error {metrics.relative_mae:.2f} {TIMES} that of tomorrow equals today"]
+    parts = [f'error {metrics.relative_mae:.2f} {TIMES} that of "tomorrow equals today"']
     if metrics.coverage_80 is not None:
         span = range_text(metrics.coverage_80_low, metrics.coverage_80_high)
         parts.append(f"the 80 % band held {percent(metrics.coverage_80)}{span} of the closes")

@@ -97,7 +97,7 @@ ASKED: dict[str, Callable[[Bot], Any]] = {
 
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
 @pytest.mark.parametrize("way", WAYS, ids=range(len(WAYS)))
-def test_the_present_is_refused_in_a_backtest_in_every_thread(
+def test_methods_that_read_the_present_are_refused_in_every_thread_of_a_backtest(
     way: Callable[..., Any], ask: Callable[[Bot], Any]
 ) -> None:
     class Peeks(Bot):
@@ -156,7 +156,7 @@ def test_work_sent_to_another_process_carries_its_point_in_time() -> None:
 
 
 @pytest.mark.integration
-def test_the_present_is_refused_in_other_processes_too() -> None:
+def test_methods_that_read_the_present_are_refused_in_other_processes_of_a_backtest() -> None:
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(1, mp_context=fork) as old, fork.Pool(1) as old_pool:
         assert old.submit(peek).result() == old_pool.apply(peek) == "DataFrame"

@@ -455,7 +455,7 @@ def test_a_run_replaced_during_a_database_outage_ends(
             assert other.try_exclusive()
 
         job = Job(after_the_first_ticker(space, take_over), data, postgres_url)
-        with pytest.raises(RunOvertaken, match=r"another run is at work, kronosbot, process"):
+        with pytest.raises(RunOvertaken, match=r"another run is at work now, kronosbot, process"):
             job.run()
     assert job.done.made == ["AAPL"]
     assert RunOvertaken.exit_code == 1
