@@ -15,7 +15,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kronos_space.server.errors import ApiError
-from kronos_space.server.read_scheduling import PIECE, ReadScheduler, ResumableFlow
+from kronos_space.server.read_scheduling import ReadScheduler, ResumableFlow, piece_length
 
 HEAD_BYTES = 2**14  # largest head of a request; browsers and proxies send less than 8 KiB
 HEAD_SECONDS = 20.0  # from the connection's start, or the last answer, to the end of a head
@@ -35,7 +35,6 @@ class Connection(H11Protocol):
         self._unread: asyncio.TimerHandle | None = None  # time-out for an unread answer
         self._arrived = bytearray()  # received, not parsed yet
         self._in_turn = False
-        self._read = 0  # bytes parsed since the last answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -50,16 +49,16 @@ class Connection(H11Protocol):
 
     @property
     def is_new(self) -> bool:
-        return self._read < HEAD_BYTES
+        return self.conn.their_state is h11.IDLE
 
     def parse_next(self) -> None:
         """Parse the next received bytes."""
         self._in_turn = False
         if self.transport.is_closing() or self.flow.read_paused:
             return
-        piece = bytes(self._arrived[:PIECE])
-        del self._arrived[:PIECE]
-        self._read += len(piece)
+        length = piece_length(self._arrived)
+        piece = bytes(self._arrived[:length])
+        del self._arrived[:length]
         try:
             super().data_received(piece)
         except Exception:
@@ -69,7 +68,6 @@ class Connection(H11Protocol):
         self._go_on()
 
     def on_response_complete(self) -> None:
-        self._read = 0
         super().on_response_complete()
         self._watch()
         self._go_on()

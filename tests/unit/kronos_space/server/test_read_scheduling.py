@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from kronos_space.server import read_scheduling
 from kronos_space.server.connection import HEAD_BYTES, Connection, at_most
-from kronos_space.server.read_scheduling import PIECE, ReadScheduler
+from kronos_space.server.read_scheduling import LINES, PIECE, ReadScheduler
 
 
 @dataclass
@@ -73,7 +73,32 @@ def test_other_work_continues_while_a_body_of_any_chunk_size_is_read(
             await asyncio.sleep(0)
             rounds += 1
         assert rounds < 10
-        assert len(data) - len(large._arrived) <= rounds * PIECE
+        parsed = data[: len(data) - len(large._arrived)]
+        assert len(parsed) <= (rounds + 1) * PIECE
+        assert parsed.count(b"\n") <= (rounds + 1) * LINES
+
+    asyncio.run(scenario())
+
+
+def test_a_new_request_does_not_wait_for_tiny_chunks_of_many_callers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(read_scheduling, "SECONDS", 0.0)
+
+    async def scenario() -> None:
+        kind = at_most(200)
+        callers = [connected(kind) for _ in range(100)]
+        for connection, _ in callers:
+            connection.data_received(chunked(1, 40_000))
+        for _ in range(200):  # every caller's head is parsed
+            await asyncio.sleep(0)
+        small, wire = connected(kind)
+        small.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        rounds = 0
+        while not wire.sent.endswith(b"well"):
+            await asyncio.sleep(0)
+            rounds += 1
+        assert rounds < 10
 
     asyncio.run(scenario())
 
