@@ -40,6 +40,7 @@ from tradingbot.evaluation.outcomes import (
     resolve,
 )
 from tradingbot.evaluation.settled import Settled, closes_as_arrays
+from tradingbot.persistence.engine import has_one_connection
 from tradingbot.persistence.ledger import LedgerPart, LedgerRows, read_part
 from tradingbot.persistence.matured import (
     PartKey,
@@ -96,7 +97,14 @@ def matured_parts(
         for batch in batches:
             yield from _matured(sessions, closes, batch, model=model, known={})
         return
-    for batch, known in read_ahead(lambda some: _stored(sessions, _parts(some, model)), batches):
+    with sessions() as session:
+        alone = has_one_connection(session)
+
+    def read(batch: Sequence[list[LedgerPart]]) -> dict[LedgerPart, Settled]:
+        return _stored(sessions, _parts(batch, model))
+
+    read_batches = ((batch, read(batch)) for batch in batches)
+    for batch, known in read_batches if alone else read_ahead(read, batches):
         yield from _matured(sessions, closes, batch, model=model, known=known)
 
 

@@ -95,6 +95,11 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
         raise
 
 
+def has_one_connection(session: Session) -> bool:
+    """Return whether all sessions share a connection, as in memory: threads have to take turns."""
+    return isinstance(session.get_bind().engine.pool, StaticPool)
+
+
 @contextmanager
 def read_only_session(url: str) -> Iterator[Session]:
     """Open a session that cannot write, creates no database and upgrades no schema.

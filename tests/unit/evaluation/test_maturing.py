@@ -1,5 +1,8 @@
 """Incremental scores equal those of the whole ledger, whatever happened in the nights."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,13 +15,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, func, insert, select, text, update
+from sqlalchemy.orm import Session
 
 from tests.support.records import Past
 from tradingbot.errors import DataUnavailable
 from tradingbot.evaluation import maturing
 from tradingbot.evaluation.matured import MaturedForecasts
 from tradingbot.evaluation.scoring import Scoring, score
-from tradingbot.persistence.engine import get_db_session, get_engine
+from tradingbot.persistence.engine import dispose_engines, get_db_session, get_engine
 from tradingbot.persistence.matured import forget_older
 from tradingbot.persistence.models import KronosForecast, KronosMatured, KronosMaturedPart
 from tradingbot.persistence.scores import read_scores
@@ -68,6 +72,31 @@ def keep(url: str, *days: datetime, symbols: Any = SYMBOLS, **columns: Any) -> N
     if made:
         with get_db_session(url) as session:
             session.execute(insert(KronosForecast), made)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_only_a_database_with_several_connections_is_read_ahead_in_another_thread(
+    sqlite_url: str, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maturing, "_TICKERS", 2)
+    url = "sqlite://" if in_memory else sqlite_url
+    threads = set()
+
+    @contextmanager
+    def sessions() -> Iterator[Session]:
+        threads.add(threading.current_thread())
+        with get_db_session(url) as session:
+            yield session
+
+    market = Market(DAYS[30])
+    try:
+        keep(url, *DAYS[:20])
+        first, again = (score(sessions, market.closes, resume=True) for _ in range(2))
+    finally:
+        if in_memory:
+            dispose_engines()
+    assert first.scored == again.scored > 0
+    assert (threads == {threading.current_thread()}) == in_memory
 
 
 def go_on(url: str, market: Market) -> Scoring:
