@@ -59,7 +59,7 @@ fuzz: $(VENV)/.dev ## Send thousands of generated requests to a separate Space (
 	@$(PY) -m tests.support.fuzz $(FUZZ)
 	@$(if $(findstring --attack,$(FUZZ)),$(PY) -m tests.support.hostile $(FUZZ))
 
-chaos: $(VENV)/.dev ## Run the nightly job through 300 schedules of faults (CHAOS="--schedules 9 --seed 7")
+chaos: $(VENV)/.dev ## Run the nightly job through 360 schedules of faults (CHAOS="--schedules 9 --seed 7")
 	@$(PY) -m tests.chaos.chaos $(CHAOS)
 
 # A single command may take minutes here; elsewhere a test of five minutes counts as hanging.

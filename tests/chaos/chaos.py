@@ -1,6 +1,6 @@
 """Run seeded schedules of faults on the whole job and check the invariants: `make chaos`.
 
-    make chaos                                    # 300 schedules, seeds 0 to 299
+    make chaos                                    # 300 schedules, and 60 with challengers
     make chaos CHAOS="--schedules 1 --seed 17"    # repeat one schedule
     python -m tests.chaos.chaos --help
 
@@ -26,6 +26,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.chaos.challengers import FIRST_SEED, OTHER_KINDS, draw_with_challengers
 from tests.chaos.faults import KINDS, Schedule, draw_schedule
 from tests.chaos.invariants import (
     NAMES,
@@ -35,7 +36,7 @@ from tests.chaos.invariants import (
     check_disturbed,
     check_further,
 )
-from tests.chaos.world import World, schema_template
+from tests.chaos.world import World, schema_template, write_models
 from tests.support.postgres import Postgres, running_postgres
 
 ATTEMPTS = 4  # for a schedule whose faults do not all happen, each attempt with earlier moments
@@ -69,6 +70,8 @@ class Chaos:
         self._postgres = postgres
         self._template = template
         self._numbers = count()
+        self._models = folder / "models"
+        write_models(self._models)
         self.stopping = threading.Event()
 
     def run(self, seed: int) -> Outcome | None:
@@ -77,7 +80,8 @@ class Chaos:
         for attempt in range(ATTEMPTS):
             if self.stopping.is_set():
                 return None
-            outcome = self.play(draw_schedule(seed, attempt))
+            draw = draw_schedule if seed < FIRST_SEED else draw_with_challengers
+            outcome = self.play(draw(seed, attempt))
             if {broken.name for broken in outcome.broken} != {"fired"}:
                 break
         outcome.seconds = time.monotonic() - began
@@ -93,24 +97,27 @@ class Chaos:
             postgres=self._postgres,
             template=None if schedule.fresh else self._template,
             settings=schedule.settings,
+            lineup=schedule.lineup,
+            models=self._models,
         ) as world:
-            if schedule.stage_before == "RUNNING":
-                world.hub.start_now()
-            world.hub.stage = schedule.stage_before
+            for space in world.hub.spaces.values():
+                if schedule.stage_before == "RUNNING":
+                    space.start_now()
+                space.stage = schedule.stage_before
             at_first = Tables(self._postgres, world.database)
             world.armed = True
             world.happens("beginning")
             world.start("first", shard=schedule.shard)
             world.wait()
             world.calm()
-            world.hub.settle()
+            world.settle()
             seen = Evidence(world, schedule.faults)
             between = Tables(self._postgres, world.database)
             outcome.broken += check_disturbed(seen, at_first, between)
             again = ["--force"] if schedule.force else []
             world.start("further", *again, settings={"KRONOS_WAKE_TIMEOUT": "20"})  # without faults
             world.wait()
-            world.hub.settle()
+            world.settle()
             at_last = Tables(self._postgres, world.database)
             outcome.broken += check_further(world, seen, between, at_last)
             outcome.codes = [run.code for run in world.runs]
@@ -133,7 +140,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         template = stack.enter_context(schema_template(postgres))
         chaos = Chaos(options.logs.absolute(), postgres, template)
         pool = stack.enter_context(ThreadPoolExecutor(options.jobs))
-        seeds = range(options.seed, options.seed + options.schedules)
+        seeds = [*range(options.seed, options.seed + options.schedules)]
+        first = FIRST_SEED + options.seed
+        if options.seed < FIRST_SEED:
+            more = options.challengers
+            seeds += range(first, first + (options.schedules // 5 if more is None else more))
         futures = [pool.submit(chaos.run, seed) for seed in seeds]
         console.print(_HEADER, style="bold", markup=False)
         try:
@@ -161,6 +172,11 @@ def _parser() -> argparse.ArgumentParser:
     whole = {"type": int, "metavar": "N"}
     parser.add_argument("--schedules", default=300, **whole, help="how many (%(default)s)")
     parser.add_argument("--seed", default=0, **whole, help="the first one's (%(default)s)")
+    parser.add_argument(
+        "--challengers",
+        **whole,
+        help=f"how many more with challengers, from seed {FIRST_SEED} on (a fifth of --schedules)",
+    )
     jobs = max(2, (os.cpu_count() or 2) * 3 // 2)  # schedules mostly wait
     parser.add_argument("--jobs", default=jobs, **whole, help="at the same time (%(default)s)")
     parser.add_argument(
@@ -199,7 +215,7 @@ def _summarise(console: Console, outcomes: Sequence[Outcome], seconds: float) ->
     table = Table(box=None, pad_edge=False)
     for name in ("Fault", "Schedules", "Fired", "Exit codes", "Broken"):
         table.add_column(name, justify="left" if name in ("Fault", "Exit codes") else "right")
-    for kind in KINDS:
+    for kind in [*KINDS, *OTHER_KINDS]:
         with_it = [o for o in outcomes if kind in {f.kind for f in o.schedule.faults}]
         if not with_it:
             continue

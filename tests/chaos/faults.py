@@ -37,6 +37,7 @@ class Fault:
     number: int = 1
     times: int = 1
     passes: bool = False  # the job survives it: everything is stored, exit code 0
+    spares: bool = False  # the champion's forecasts are all stored
     takes: float = 0.0  # seconds by which each occurrence delays the wake
     wake_timeout: int = 20  # KRONOS_WAKE_TIMEOUT; short if the Space never starts
     bad_tickers: tuple[str, ...] = ()  # their candles are bad from the beginning
@@ -104,6 +105,7 @@ class Schedule:
     force: bool = False  # the next run uses --force
     shard: Shard = WHOLE  # of the first run
     settings: dict[str, str] = field(default_factory=dict)
+    lineup: dict[str, str] = field(default_factory=dict)  # challenger -> its Space
 
 
 def draw_schedule(seed: int, attempt: int = 0) -> Schedule:
@@ -111,10 +113,15 @@ def draw_schedule(seed: int, attempt: int = 0) -> Schedule:
 
     A later `attempt` keeps the main kind, and draws an earlier moment and other additional faults.
     """
-    random = Random(f"{seed}/{attempt}")
-    draw = Draw(random, early=0.6**attempt)
     kinds = list(KINDS.values())
-    chosen = [kinds[seed % len(kinds)]]
+    draw = Draw(Random(f"{seed}/{attempt}"), early=0.6**attempt)
+    return combine(seed, attempt, kinds[seed % len(kinds)], kinds, draw)
+
+
+def combine(seed: int, attempt: int, main: Kind, kinds: list[Kind], draw: Draw) -> Schedule:
+    """Draw a schedule with a fault of the kind `main` and up to two of other groups."""
+    random = draw.random
+    chosen = [main]
     groups = [group for group in dict.fromkeys(k.group for k in kinds) if group != chosen[0].group]
     more = random.sample(groups, max(0, random.choice((0, 1, 1, 2)) - attempt))
     if not chosen[0].alone:

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from tests.chaos.challengers import FIRST_SEED, OTHER_KINDS, draw_with_challengers
 from tests.chaos.chaos import Chaos, Outcome
 from tests.chaos.faults import KINDS, Fault, Schedule, draw_schedule
 from tests.chaos.world import World, schema_template
@@ -20,11 +21,15 @@ MAIN = (
     "SIGKILL",
     "two runs at once",
 )
+OF_CHALLENGERS = ("challenger's Space dies", "Hub answers 4xx on pause of a challenger")
 
 
 def seed_of(kind: str) -> int:
     """Return the first seed whose main fault is of this kind."""
-    return list(KINDS).index(kind)
+    if kind in KINDS:
+        return list(KINDS).index(kind)
+    first = FIRST_SEED - FIRST_SEED % len(OTHER_KINDS) + len(OTHER_KINDS)
+    return first + list(OTHER_KINDS).index(kind)
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +45,12 @@ def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
 def outcomes(chaos: Chaos) -> dict[str, Outcome]:
     """Run the schedules in parallel, since they mostly wait."""
     with ThreadPoolExecutor(3) as pool:
-        done = pool.map(chaos.run, map(seed_of, MAIN))
-        return {kind: outcome for kind, outcome in zip(MAIN, done, strict=True) if outcome}
+        kinds = (*MAIN, *OF_CHALLENGERS)
+        done = pool.map(chaos.run, map(seed_of, kinds))
+        return {kind: outcome for kind, outcome in zip(kinds, done, strict=True) if outcome}
 
 
-@pytest.mark.parametrize("kind", MAIN)
+@pytest.mark.parametrize("kind", [*MAIN, *OF_CHALLENGERS])
 def test_invariants_hold_under_every_kind_of_fault(outcomes: dict[str, Outcome], kind: str) -> None:
     outcome = outcomes[kind]
     assert not outcome.broken, (outcome.broken, outcome.schedule)
@@ -77,3 +83,7 @@ def test_a_seed_always_gives_the_same_schedule_and_every_kind_has_seeds() -> Non
     assert [told(seed) for seed in seeds] == [told(seed) for seed in seeds]
     first = {draw_schedule(seed).faults[0].kind for seed in range(len(KINDS))}
     assert first == set(KINDS)
+    seeds = range(FIRST_SEED, FIRST_SEED + len(OTHER_KINDS))
+    schedules = [draw_with_challengers(seed) for seed in seeds]
+    assert {schedule.faults[0].kind for schedule in schedules} == set(OTHER_KINDS)
+    assert all(schedule.lineup for schedule in schedules)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,16 +19,19 @@ import psutil
 
 from tests.support import ROOT, commands
 from tests.support import hub as hub_module
+from tests.support.checkpoints import NANO
 from tests.support.commands import Command
-from tests.support.hub import REPO, TOKEN, Hub
+from tests.support.hub import REPO, TOKEN, HostedSpace, Hub
 from tests.support.pgbouncer import pooled
 from tests.support.postgres import PASSWORD, DatabaseProxy, Postgres
+from tests.support.quick_job import OTHER_SPACES
 from tests.support.space_server import launch
 from tradingbot.jobs.sharding import Shard
 
 if TYPE_CHECKING:
     from tests.chaos.faults import Fault
 
+MODELS = ("tuned", "wild")  # of challengers
 API_KEY = "s3cret-key-of-the-space"
 SECRETS = (TOKEN, PASSWORD, API_KEY)
 HORIZON = 3
@@ -50,6 +55,7 @@ class Run:
     tickers: frozenset[str]  # of its shard
     forced: bool  # --force
     ends_with: int | None = None  # exit code if it ends before it wakes the Space
+    time_bound: float = TIME_BOUND
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
     signals: list[int] = field(default_factory=list)  # signals sent while the process was alive
@@ -80,7 +86,7 @@ class Run:
         """Return whether the run has ended; end it if it takes too long."""
         if self.ended:
             return True
-        if self.process.poll() is None and time.monotonic() - self.began > TIME_BOUND:
+        if self.process.poll() is None and time.monotonic() - self.began > self.time_bound:
             self.in_time = False
             self.process.kill()
             self.process.wait()
@@ -124,18 +130,29 @@ class World:
         postgres: Postgres,
         template: str | None,
         settings: Mapping[str, str],
+        lineup: Mapping[str, str] | None = None,
+        models: Path | None = None,
     ) -> None:
+        """Prepare the environment.
+
+        `lineup` maps challengers to their Spaces; `models` has their checkpoints.
+        """
         self.faults = faults
         self.folder = folder
         self.postgres = postgres
         self.database = f"chaos_{folder.name.replace('-', '_')}"
         self.template = template
         self.settings = settings
+        self.lineup = lineup or {}
+        self.time_bound = TIME_BOUND * (2 if self.lineup else 1)
+        self.others: list[HostedSpace] = []  # Spaces of challengers
+        folders = "" if models is None else ",".join(str(models / name) for name in MODELS)
+        self._environ_of_others = {"KRONOS_API_KEY": API_KEY, "KRONOS_MODELS": folders}
         self.runs: list[Run] = []
         self.counts: Counter[str] = Counter()
         self.armed = False
         self._lock = threading.Lock()
-        self._pausing = False
+        self._pausing: dict[str, bool] = {}  # repo -> whether its stage is read after a pause
         self._timers: list[threading.Timer] = []
         self._candles = folder / "candles"
         self._pooled: str | None = None  # the database's URL through pgbouncer
@@ -160,6 +177,11 @@ class World:
                 )
             )
             self.hub.log = ["MemoryError: the model is too large\n"]  # a log without a stack trace
+            for repo in dict.fromkeys(self.lineup.values()):
+                space = self.hub.add(repo)
+                space.happens = partial(self.happens, prefix="other ", repo=repo)
+                space.environ = self._environ_of_others
+                self.others.append(space)
             stack.callback(self._end)
             self._stack = stack.pop_all()
         return self
@@ -169,17 +191,16 @@ class World:
 
     # events ---------------------------------------------------------------------------------
 
-    def happens(self, event: str) -> hub_module.Fault | None:
+    def happens(self, event: str, prefix: str = "", repo: str = REPO) -> hub_module.Fault | None:
         """Count the event and trigger the faults that wait for it."""
         with self._lock:
             if not self.armed:
                 return None
-            if event == "restart":
-                self._pausing = False
-            elif event == "pause":
-                self._pausing = True
-            elif event == "runtime" and self._pausing:
+            if event in ("restart", "pause"):
+                self._pausing[repo] = event == "pause"
+            elif event == "runtime" and self._pausing.get(repo):
                 event = "verify"
+            event = prefix + event
             self.counts[event] += 1
             number = self.counts[event]
             due = [f for f in self.faults if f.moment == event and f.covers(number)]
@@ -205,8 +226,11 @@ class World:
             timer.join()
         self._pooled = None
         self._pooler.close()
-        self.hub.ends_as = "RUNNING"
         self.hub.environ = {"KRONOS_API_KEY": API_KEY}
+        for space in self.others:
+            space.environ = self._environ_of_others
+        for space in self.hub.spaces.values():
+            space.ends_as = "RUNNING"
         self.proxy.cut()  # drop the unsent data of dead clients before traffic resumes
         self.proxy.flow()
         self.proxy.accept()
@@ -255,7 +279,9 @@ class World:
                 stderr=err.fileno(),
             )
         tickers = frozenset(ticker for ticker in TICKERS if shard.takes(ticker))
-        run = Run(process, self.folder, name, tickers, "--force" in arguments, ends_with)
+        run = Run(
+            process, self.folder, name, tickers, "--force" in arguments, ends_with, self.time_bound
+        )
         self.runs.append(run)
         return run
 
@@ -264,7 +290,13 @@ class World:
         while [run for run in self.runs if not run.poll()]:
             time.sleep(0.01)
 
+    def settle(self) -> None:
+        """Wait until no start of a Space is pending."""
+        for space in self.hub.spaces.values():
+            space.settle()
+
     def _settings(self) -> dict[str, str]:
+        others = [f"{model}={repo}" for model, repo in self.lineup.items()]
         return {
             "HF_ENDPOINT": self.hub.url,
             "HF_TOKEN": TOKEN,
@@ -275,6 +307,8 @@ class World:
             "KRONOS_SAMPLES": "2",
             "KRONOS_EVENTS": "drawdown above 1%",
             "DATABASE_URL": self._pooled or self.proxy.url,
+            "KRONOS_MODELS": ",".join(["kronos-nano", *others]) if others else "",
+            OTHER_SPACES: f"{self.hub.url}/spaces",
             "PYTHONPATH": str(ROOT),
             **self.settings,
         }
@@ -303,6 +337,14 @@ def write_candles(folder: Path) -> None:
         ]
         text = "\n".join(["date,open,high,low,close,volume", *rows]) + "\n"
         (folder / f"{ticker}.csv").write_text(text)
+
+
+def write_models(folder: Path) -> None:
+    """Write a checkpoint for each of MODELS: copies of kronos-nano under other names."""
+    about = json.loads((NANO / "kronos.json").read_text())
+    for name in MODELS:
+        shutil.copytree(NANO, folder / name)
+        (folder / name / "kronos.json").write_text(json.dumps(about | {"name": name}))
 
 
 def _days(ticker: str) -> list[datetime]:

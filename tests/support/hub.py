@@ -1,67 +1,26 @@
-"""A Hub for tests: answers over HTTP as the Hugging Face Hub does, and runs its Space as a process.
+"""A Hub for tests: answers over HTTP as the Hugging Face Hub does, and runs Spaces as processes.
 
 After a restart the old process answers for a moment longer, and the new one starts after a delay
 while the stage changes. A pause kills the process; if it ends by itself, the stage becomes
-RUNTIME_ERROR. `hub.space_url` is the Space's public address, a proxy that answers 503 while no
-container runs. Tests inject faults through `hub.faults`.
+RUNTIME_ERROR. `hub.space_url` is the first Space's public address, a proxy that answers 503 while
+no container runs. Tests inject faults through `hub.faults`.
 """
 
-import http.client
-import json
 import os
-import subprocess
-import sys
-import threading
-import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from tests.support import ROOT
+from tests.support.hosted_space import TINY_SPACE, Container, Fault, HostedSpace, Launch, popen
 from tests.support.http_server import Server
-from tests.support.hub_api import REPO, TOKEN, Fault, HubHandler
-from tradingbot.space.local import free_port
+from tests.support.hub_api import REPO, TOKEN, HubHandler
 
-__all__ = ["REPO", "TINY_SPACE", "TOKEN", "Container", "Fault", "Hub"]
-
-# A Space that starts within a tenth of a second and has only /health, with a boot_id.
-TINY_SPACE = (
-    sys.executable,
-    "-c",
-    """
-import json, sys, uuid
-from http.server import BaseHTTPRequestHandler, HTTPServer
-health = {"status": "ok", "model": "tiny", "model_revision": None, "boot_id": uuid.uuid4().hex}
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(health).encode())
-    def log_message(self, *args):
-        pass
-HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
-""",
-)
+__all__ = ["REPO", "TINY_SPACE", "TOKEN", "Container", "Fault", "HostedSpace", "Hub"]
 
 
-class Container(Protocol):
-    """The process of a Space; the subset of subprocess.Popen that the Hub uses."""
+class Hub(HostedSpace):
+    """A Hub whose first Space, REPO, has its attributes; `spaces` has all by name.
 
-    pid: int
-
-    def poll(self) -> int | None: ...
-    def kill(self) -> None: ...
-    def wait(self) -> int: ...
-
-
-class Hub:
-    """A Hub with one Space. `faults[action]` lists the faults of the next calls of an action.
-
-    When the list of an action is empty, `happens` decides. Actions of the API: restart, pause,
-    runtime, logs, info; of the Space: health, metrics, batch. `happens` is also called with
-    "batch sent" (the container has the request), "batch done" (it has answered) and "paused".
     `launch` starts a container on a port; `tests.support.space_server.launch` starts a real Space.
     """
 
@@ -70,165 +29,42 @@ class Hub:
         command: Sequence[str] = TINY_SPACE,
         *,
         environ: Mapping[str, str] = os.environ,
-        old_lingers: float = 0.1,
-        private: bool = False,
-        patience: float = 1.5,
-        launch: Callable[[int, Mapping[str, str]], Container] | None = None,
-        happens: Callable[[str], Fault | None] = lambda event: None,
+        launch: Launch | None = None,
+        **of_the_space: Any,
     ) -> None:
-        self.command = command
-        self.environ = dict(environ)
-        self.old_lingers = old_lingers
-        self.private = private
-        self.patience = patience  # seconds, longer than a caller's time-out
-        self.happens = happens
-        self.stage = "PAUSED"
-        self.ends_as = "RUNNING"  # the stage at the end of a start
-        self.log = ["Traceback (most recent call last):\n", "MemoryError: the model is too large\n"]
-        self.faults: dict[str, deque[Fault]] = defaultdict(deque)
-        self.calls: list[tuple[str, int]] = []  # of the API: action, status
-        self.space_calls: list[tuple[str, int]] = []  # of the Space: action, status
-        self.tokens: set[str | None] = set()  # every Authorization header that the Space received
-        self.starts = 0
-        self.container: Container | None = None
-        self.port = 0
-        self._launch = launch or self._popen
-        self._lock = threading.RLock()
-        self._generation = 0
-        self._restarts: list[threading.Thread] = []
-        self._server = Server(("127.0.0.1", 0), partial(HubHandler, self))
+        super().__init__(
+            REPO, "/space", launch or popen(command), environ=dict(environ), **of_the_space
+        )
+        self.spaces: dict[str, HostedSpace] = {REPO: self}
+        self._server = Server(("127.0.0.1", 0), partial(HubHandler, self.spaces))
         self.url = self._server.url
-        self.space_url = f"{self.url}/space"
+        self.space_url = self.url_of(self)
+
+    def add(self, repo: str, happens: Callable[[str], Fault | None] | None = None) -> HostedSpace:
+        """Add a Space like the first one, at the address `url_of(space)`."""
+        space = HostedSpace(
+            repo,
+            f"/spaces/{repo}",
+            self.launch,
+            environ=dict(self.environ),
+            old_lingers=self.old_lingers,
+            private=self.private,
+            patience=self.patience,
+            happens=happens or (lambda event: None),
+            log=self.log,
+        )
+        self.spaces[repo] = space
+        return space
+
+    def url_of(self, space: HostedSpace) -> str:
+        """Return the Space's public address."""
+        return self.url + space.path
 
     def __enter__(self) -> Self:
         self._server.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.pause()
+        for space in self.spaces.values():
+            space.pause()
         self._server.stop()
-
-    @property
-    def running(self) -> bool:
-        """Whether a container of the Space is alive."""
-        return self.container is not None and self.container.poll() is None
-
-    def runtime(self) -> dict[str, Any]:
-        """The runtime of the Space, as the API reports it."""
-        with self._lock:
-            if self.stage == "RUNNING" and not self.running:
-                self.stage = "RUNTIME_ERROR"  # the process has ended by itself
-            stage = self.stage
-        hardware = {"current": "cpu-basic", "requested": "cpu-basic"}
-        return {"stage": stage, "hardware": hardware, "storage": None, "gcTimeout": 172800}
-
-    def actions(self) -> list[str]:
-        return [action for action, _ in self.calls]
-
-    def start_now(self) -> None:
-        """Start the Space immediately, as if another caller had started it before."""
-        self._start()
-        while self.boot_id() is None:
-            time.sleep(0.02)
-        self.stage = "RUNNING"
-
-    @contextmanager
-    def held(self, action: str) -> Iterator[threading.Event]:
-        """Block answers to `action` in this context; set the event when a request arrives."""
-        asked, go = threading.Event(), threading.Event()
-
-        def hold(event: str) -> None:
-            if event == action:
-                asked.set()
-                go.wait()
-
-        before, self.happens = self.happens, hold
-        try:
-            yield asked
-        finally:
-            self.happens = before
-            go.set()
-
-    def boot_id(self) -> str | None:
-        try:
-            status, body = self.proxy("GET", "/health", b"", {})
-        except OSError:
-            return None
-        return json.loads(body)["boot_id"] if status == 200 else None
-
-    # the API -----------------------------------------------------------------------------
-
-    def restart(self) -> None:
-        with self._lock:
-            self._generation += 1
-            restart = threading.Thread(target=self._restart, args=(self._generation,), daemon=True)
-            restart.start()
-            self._restarts = [*(r for r in self._restarts if r.is_alive()), restart]
-
-    def settle(self) -> None:
-        """Wait until no start is pending."""
-        for restart in self._restarts:
-            restart.join()
-
-    def _restart(self, generation: int) -> None:
-        time.sleep(self.old_lingers)  # until then the API reports the old stage
-        with self._lock:
-            if generation != self._generation:
-                return
-            self.stage = "RUNNING_APP_STARTING" if self.running else "APP_STARTING"
-        time.sleep(self.old_lingers)
-        with self._lock:
-            if generation != self._generation:
-                return
-            self._stop()
-            if self.ends_as == "RUNNING":
-                self._start()
-            self.stage = self.ends_as
-
-    def pause(self) -> None:
-        with self._lock:
-            self._generation += 1
-            self._stop()
-            self.stage = "PAUSED"
-
-    def _start(self) -> None:
-        self.starts += 1
-        self.port = free_port()
-        self.container = self._launch(self.port, self.environ)
-
-    def _popen(self, port: int, environ: Mapping[str, str]) -> Container:
-        return subprocess.Popen(
-            [*self.command, "--port", str(port)],
-            env=environ,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=ROOT,
-            start_new_session=True,
-        )
-
-    def _stop(self) -> None:
-        if self.container is not None:
-            self.container.kill()
-            self.container.wait()
-            self.container = None
-
-    def proxy(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
-        """Forward a request to the container, as the Space's public address does."""
-        if not self.running:
-            return 503, b"<html>This Space is paused</html>"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        try:
-            connection.request(method, path, body, dict(headers))
-            if path == "/predict/batch":
-                self.happens("batch sent")
-            response = connection.getresponse()
-            answer = response.status, response.read()
-            if path == "/predict/batch":
-                self.happens("batch done")
-            return answer
-        except (OSError, http.client.HTTPException):
-            return 503, b"<html>Your Space is starting</html>"
-        finally:
-            connection.close()

@@ -8,7 +8,7 @@ affect the champion, apart from the limited time that it took.
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from tradingbot.errors import KronosError, RunOvertaken, SpaceUnavailable
+from tradingbot.errors import HubError, KronosError, RunOvertaken, SpaceUnavailable
 from tradingbot.forecast import Forecast
 from tradingbot.formatting import one_line
 from tradingbot.jobs.database import JobDatabase
@@ -35,13 +35,14 @@ from tradingbot.settings import Settings
 from tradingbot.settings.models import AskedModel
 from tradingbot.space.client import BATCH_SERIES
 from tradingbot.space.connect import open_space, settings_of_model
+from tradingbot.space.orphaned_space import WakeLog
 from tradingbot.space.served_models import find_model
 from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
-# opens a Space, and wakes it
-OpenOther = Callable[[AskedModel], AbstractContextManager[Forecaster]]
+# opens a Space, and wakes it; its wake is recorded in the log
+OpenOther = Callable[[AskedModel, WakeLog | None], AbstractContextManager[Forecaster]]
 Made = dict[str, Forecast]  # by ticker
 
 
@@ -57,6 +58,7 @@ class Night:
     fetched: Callable[[str], pd.DataFrame]
     reporter: ProgressReporter
     timer: PhaseTimer
+    wake_log: WakeLog | None = None
 
 
 class Challengers:
@@ -71,7 +73,7 @@ class Challengers:
     ) -> None:
         self._stack = ExitStack()
         self._all = [
-            _Challenger(model, partial(self._space, model, space, open_other), night)
+            _Challenger(model, partial(self._space, model, space, open_other, night), night)
             for model in asked
         ]
 
@@ -82,8 +84,13 @@ class Challengers:
         return cls((), nothing, None, nothing)
 
     def close(self) -> None:
-        """Leave the Spaces that were opened for challengers."""
-        self._stack.close()
+        """Leave the Spaces that were opened for challengers.
+
+        A failed pause was logged as an error. It raises nothing, because it must neither end the
+        night before it is scored nor replace a signal. The job looks again at its end.
+        """
+        with suppress(HubError):
+            self._stack.close()
 
     def to_combine(
         self, names: Collection[str], symbols: Sequence[str]
@@ -110,10 +117,11 @@ class Challengers:
         return tuple(challenger.outcome for challenger in self._all)
 
     def _space(
-        self, model: AskedModel, space: Forecaster, open_other: OpenOther | None
+        self, model: AskedModel, space: Forecaster, open_other: OpenOther | None, night: Night
     ) -> Forecaster:
-        elsewhere = model.is_elsewhere and open_other is not None
-        return self._stack.enter_context(open_other(model)) if elsewhere and open_other else space
+        if open_other is None or not model.is_elsewhere:
+            return space
+        return self._stack.enter_context(open_other(model, night.wake_log))
 
 
 class _Challenger:
@@ -180,7 +188,7 @@ class _Challenger:
         return self._space
 
     def _ask(self, symbols: Sequence[str]) -> Made:
-        """Return forecasts of these tickers, or none after a failure. Never raises KronosError."""
+        """Return forecasts of these tickers, or none after a failure. Raises nothing."""
         if self.outcome.failure is not None:
             return {}
         began = time.monotonic()
@@ -193,6 +201,10 @@ class _Challenger:
             self._fail(SpaceUnavailable(f"it took more than its {minutes:g} minutes"))
             return {}
         except KronosError as error:
+            self._fail(error)
+            return {}
+        except Exception as error:  # even a bug here must not affect the champion
+            logger.exception("%s is left out", self.asked.name)
             self._fail(error)
             return {}
         finally:
@@ -258,6 +270,7 @@ class _Challenger:
 @contextmanager
 def other_space(
     asked: AskedModel,
+    wake_log: WakeLog | None,
     settings: Settings,
     database: JobDatabase,
     shard: Shard,
@@ -268,7 +281,11 @@ def other_space(
     with (
         database.space_lock(other.space_name, shard) as lock,
         open_space(
-            other, local=False, reporter=reporter, lock=lock, wake_log=database.space_notes()
+            other,
+            local=False,
+            reporter=reporter,
+            lock=lock,
+            wake_log=wake_log or database.space_notes(),
         ) as client,
     ):
         yield client

@@ -65,6 +65,7 @@ class NightlyJob:
         self._shard = WHOLE
         self._lineup = Lineup()  # known once the Space is up
         self._challengers = Challengers.none()
+        self._wake_log: WakeLog | None = None  # known once the run is logged
         self._tickers = TickerOutcomes()
         self._rows = 0
         # Spaces that may run unused
@@ -95,7 +96,7 @@ class NightlyJob:
         except BaseException:
             self._pause_left_running()  # the original error is more informative
             raise
-        if ending.exit_code == 0 and not self._pause_left_running():
+        if not self._pause_left_running() and ending.exit_code == 0:
             return Ending(1, HubError.__name__, "the Space may still be running")
         return ending
 
@@ -138,7 +139,7 @@ class NightlyJob:
     def _work(self, lock: Lock, space_lock: Lock) -> Ending:
         """Forecast, then score mature forecasts. The result is written to run_logs in any case."""
         storage = self.database.storage
-        log = storage and self._begin_log(storage)
+        self._wake_log = log = storage and self._begin_log(storage)
         sessions = None if storage is None else partial(locked, storage, lock, space_lock)
         ending = Ending(exit_code=1)
         try:
@@ -201,7 +202,7 @@ class NightlyJob:
         if sessions is None:
             return Challengers.none()
         shared = sessions, histories, self.data.fetched, self.reporter, self._timer
-        night = Night(self.settings, self.options, *shared)
+        night = Night(self.settings, self.options, *shared, self._wake_log)
         return Challengers(self._lineup.challengers, space, self.open_other, night)
 
     def _fetch(self) -> Histories:
@@ -287,8 +288,8 @@ class NightlyJob:
     def _pause_left_running(self) -> bool:
         """Pause Spaces that were left running. Return False, and log it, if that failed."""
         of, self._unused = self._unused, "none"
-        shard = self.options.shard
-        return pause_unused_spaces(of, self.settings, self.database, shard, self.reporter)
+        at = self.settings, self.database, self.options.shard, self.reporter
+        return pause_unused_spaces(of, *at, wait_for_lock=of == "all")
 
     def _begin_log(self, sessions: SessionFactory) -> RunLogWriter:
         return RunLogWriter.begin(

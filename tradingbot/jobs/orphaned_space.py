@@ -12,7 +12,7 @@ from tradingbot.jobs.sharding import WHOLE, Shard
 from tradingbot.runtime.locking import NoLock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
-from tradingbot.settings.models import parse_models
+from tradingbot.settings.models import AskedModel, parse_models
 from tradingbot.space.connect import pause_orphaned_space, settings_of_model
 from tradingbot.space.orphaned_space import NoWakeLog, warn_loudly
 
@@ -27,6 +27,8 @@ def pause_unused_spaces(
     database: JobDatabase | None,
     shard: Shard,
     reporter: ProgressReporter,
+    *,
+    wait_for_lock: bool,
 ) -> bool:
     """Pause each Space that runs although no run uses it.
 
@@ -36,6 +38,7 @@ def pause_unused_spaces(
         database: Has the runs' locks and notes; None: its URL is invalid.
         shard: The shard shown to other runs.
         reporter: Shows what is done.
+        wait_for_lock: Wait for the lock of a killed run, unless this run has lasted longer.
 
     Returns:
         False, after a log message, if a Space may still be running.
@@ -45,9 +48,8 @@ def pause_unused_spaces(
         elsewhere = [asked for asked in settings.models if asked.is_elsewhere]
         spaces += [settings_of_model(settings, asked) for asked in elsewhere]
     by_name = {space.space_name: space for space in spaces}
-    wait = of == "all"  # else this run has lasted longer than the lock of a killed one
     paused = [
-        _pause_unused(space, database, shard, reporter, wait_for_lock=wait)
+        _pause_unused(space, database, shard, reporter, wait_for_lock=wait_for_lock)
         for space in by_name.values()
     ]
     return all(paused)
@@ -82,24 +84,51 @@ def pause_space_of_environment(
 ) -> bool:
     """Call `pause_unused_spaces` for a run that could not be built, as with a wrong setting.
 
-    If the settings of the Space are wrong themselves, only a warning is possible.
+    About a Space whose settings are wrong themselves, only a warning is possible.
     """
     environ = environment(environ)
+    if not environ.get("HF_TOKEN", "").strip() or environ.get("KRONOS_PAUSE") == "never":
+        return True
+    known = True
+    models: tuple[AskedModel, ...] = ()
+    try:
+        text = environ.get("KRONOS_MODELS", "").strip()
+        models = parse_models(text) if text else ()
+    except ConfigError as error:
+        known = _warn("the challengers' Spaces", error)
+    of: Unused = "all"
     try:
         settings = Settings.of_the_space(environ)
-        models = environ.get("KRONOS_MODELS", "").strip()
-        settings = replace(settings, models=parse_models(models) if models else ())
     except ConfigError as error:
-        if not environ.get("HF_TOKEN", "").strip() or environ.get("KRONOS_PAUSE") == "never":
-            return True
-        warn_loudly("the Space", error)
-        return False
+        known, of = _warn("the Space", error), "challengers'"
+        others = {name: environ[name] for name in environ if name not in _OF_THE_CHAMPION}
+        try:
+            settings = Settings.of_the_space(others)
+        except ConfigError:
+            for asked in models:
+                if asked.is_elsewhere:
+                    _warn(asked.space_repo or str(asked.space_url), error)
+            return False
+    settings = replace(settings, models=models)
+    database = _database(database_url, environ)
+    paused = pause_unused_spaces(of, settings, database, WHOLE, reporter, wait_for_lock=True)
+    return paused and known
+
+
+_OF_THE_CHAMPION = ("HF_SPACE_REPO", "KRONOS_SPACE_URL")
+
+
+def _warn(space: str, error: ConfigError) -> Literal[False]:
+    warn_loudly(space, error)
+    return False
+
+
+def _database(url: str | None, environ: Mapping[str, str]) -> JobDatabase | None:
     try:
-        database = JobDatabase(database_url, dry_run=True, environ=environ)
+        return JobDatabase(url, dry_run=True, environ=environ)
     except ConfigError as error:
         logger.debug("the runs' locks are not known: %s", error)
-        database = None
-    return pause_unused_spaces("all", settings, database, WHOLE, reporter)
+        return None
 
 
 class _UnknownLock(NoLock):

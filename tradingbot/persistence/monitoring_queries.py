@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tradingbot.persistence.models import KronosPrediction, RunLog
+from tradingbot.persistence.space_notes import newest_notes
 
 LOOKS_BACK = 200  # runs; a night has one per shard
 JOB = "kronosbot"
@@ -19,15 +20,10 @@ def made_last(session: Session) -> dict[tuple[str, str], datetime]:
 
 
 def space_is_awake(session: Session) -> bool:
-    """Return whether a run woke the Space and no run has paused it since.
+    """Return whether a run woke a Space and no run has paused it since.
 
     After a killed run it stays True.
     """
     newest = select(RunLog.details).where(RunLog.name == JOB).order_by(RunLog.id.desc())
-    notes = [
-        details["space"]
-        for details in session.scalars(newest.limit(LOOKS_BACK))
-        if details.get("space")
-    ]
-    last = max(notes, key=lambda note: str(note["at"]), default=None)
-    return last is not None and bool(last["woken"])
+    notes = newest_notes(session.scalars(newest.limit(LOOKS_BACK)))
+    return any(note.get("woken") for note in notes.values())

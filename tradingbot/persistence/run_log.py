@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from tradingbot.errors import DatabaseError
 from tradingbot.persistence.models import RunLog
 from tradingbot.persistence.runs import JOB, KILLED, LONGEST_RUN, shard_of
+from tradingbot.persistence.space_notes import notes_in, with_note
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Timeouts, default_timeouts
@@ -25,7 +26,7 @@ LOOKS_BACK = 200  # runs; a night has one per shard
 class RunLogWriter:
     """The row of a run: "running" after `begin`, "ok" or "failed" after `end`.
 
-    It also records, for later runs, whether this run woke the Space.
+    It also records, for later runs, which Spaces this run woke.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class RunLogWriter:
         self._sessions = sessions
         self._timeouts = timeouts or default_timeouts()
         self._id = row_id
-        self._details: dict[str, Any] = {}  # details of the Space, kept next to those of `end`
+        self._details: dict[str, Any] = {}  # notes about Spaces, kept next to those of `end`
 
     @classmethod
     def begin(
@@ -74,7 +75,7 @@ class RunLogWriter:
 
     def note_woken(self, repo: str, woken: bool) -> None:
         """Record whether the Space runs because a run woke it."""
-        self._details["space"] = {"repo": repo, "woken": woken, "at": utcnow().isoformat()}
+        self._details = with_note(self._details, _note(repo, woken))
         try:
             with self._sessions() as session:
                 row = session.get_one(RunLog, self._id)
@@ -125,7 +126,7 @@ class RunLogWriter:
 
 
 class SpaceNotes:
-    """Earlier runs' notes about the Space, for a run without a row."""
+    """Earlier runs' notes about Spaces, for a run without a row."""
 
     def __init__(self, sessions: SessionFactory, *, timeouts: Timeouts | None = None) -> None:
         self._sessions = sessions
@@ -138,11 +139,10 @@ class SpaceNotes:
 
     def note_woken(self, repo: str, woken: bool) -> None:
         """Correct the newest note about the Space."""
-        note = {"repo": repo, "woken": woken, "at": utcnow().isoformat()}
         try:
             with self._sessions() as session:
                 if (newest := _newest_about(session, repo)) is not None:
-                    newest.details = {**newest.details, "space": note}
+                    newest.details = with_note(newest.details, _note(repo, woken))
         except DatabaseError as error:
             logger.warning("run_logs lacks the state of Space %s: %s", repo, error)
 
@@ -155,11 +155,15 @@ def _newest_about(session: Session, repo: str) -> RunLog | None:
     """Return the run that wrote the newest note about the Space."""
     newest = select(RunLog).where(RunLog.name == JOB).order_by(RunLog.id.desc())
     noted = [
-        row
+        (str(note.get("at")), row)
         for row in session.scalars(newest.limit(LOOKS_BACK))
-        if (row.details.get("space") or {}).get("repo") == repo
+        if (note := notes_in(row.details).get(repo)) is not None
     ]
-    return max(noted, key=lambda row: str(row.details["space"]["at"]), default=None)
+    return max(noted, key=lambda found: found[0], default=(None, None))[1]
+
+
+def _note(repo: str, woken: bool) -> dict[str, Any]:
+    return {"repo": repo, "woken": woken, "at": utcnow().isoformat()}
 
 
 def _woke(
@@ -168,6 +172,6 @@ def _woke(
     def read() -> bool:
         with sessions() as session:
             newest = _newest_about(session, repo)
-            return newest is not None and bool(newest.details["space"]["woken"])
+            return newest is not None and bool(notes_in(newest.details)[repo].get("woken"))
 
     return retried(read, patience=patience, timeouts=timeouts)

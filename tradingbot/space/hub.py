@@ -83,14 +83,13 @@ class HubSpace:
     def restart(self) -> None:
         self._call("restart", lambda: self._api.restart_space(self.repo))
 
-    def pause(self, patience: float | None = None) -> None:
+    def pause(self) -> None:
         """Pause the Space, and check that the Hub shows it as paused.
 
-        Takes at most `patience` seconds, by default `timeouts.hub_pause`, plus the time-out of one
-        call. A signal shortens this.
+        Takes at most `pause_patience()` seconds plus the time-out of one call. A signal shortens
+        this.
         """
-        patience = self.timeouts.hub_pause if patience is None else patience
-        hub = self.until(time.monotonic() + patience)
+        hub = self.until(time.monotonic() + self.pause_patience())
         hub.stops_early = not asked_to_stop()
         hub.refusals_may_pass = True
 
@@ -117,6 +116,16 @@ class HubSpace:
         )
         if stage not in STILL:
             raise HubError(f"Space {self.repo} was asked to pause but still shows {stage}")
+
+    def pause_patience(self) -> float:
+        """Return the seconds for retrying a pause.
+
+        After a signal all Spaces share them, so that the last one is reported in time too.
+        """
+        if not asked_to_stop():
+            return self.timeouts.hub_pause
+        longest = self.timeouts.hub_pause_after_signal
+        return max(asked_to_stop_at() + longest - time.monotonic(), longest / 2)
 
     def info(self) -> Any:
         # this call has its own time-out, and none unless one is given

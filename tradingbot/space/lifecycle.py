@@ -21,7 +21,7 @@ from tradingbot.formatting import quoted
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.locking import Lock, NoLock
 from tradingbot.runtime.retry import growing, poll
-from tradingbot.runtime.signals import Stopped, asked_to_stop, signals_held
+from tradingbot.runtime.signals import asked_to_stop, signals_held
 from tradingbot.settings import PausePolicy
 from tradingbot.space.hub import FAILED, RUNS, STILL, HubSpace
 from tradingbot.space.log_lines import parse_line
@@ -66,13 +66,11 @@ def running_space(
     try:
         check()
         yield lease.begin(timeout)
-    except BaseException as error:
-        stopping = isinstance(error, Stopped)
-        patience = hub.timeouts.hub_pause_after_signal if stopping else hub.timeouts.hub_pause
-        lease.end(patience, raises=False)  # the original error is more informative
+    except BaseException:
+        lease.end(raises=False)  # the original error is more informative
         raise
     else:
-        lease.end(hub.timeouts.hub_pause, raises=True)
+        lease.end(raises=True)
 
 
 def wait_for_new_container(
@@ -237,7 +235,7 @@ class _SpaceLease:
         self._woken = self._wake_log.woke(self._hub.repo)
         return True
 
-    def end(self, patience: float, *, raises: bool) -> None:
+    def end(self, *, raises: bool) -> None:
         if not self._entered:
             self._orphaned_space.pause_if_unused(wait_for_lock=False)
             self._lock.release()
@@ -248,7 +246,7 @@ class _SpaceLease:
             self._lock.release()
             try:
                 if self._pauses():
-                    self._hub.pause(patience)
+                    self._hub.pause()
                     self._say(f"Space {self._hub.repo}: paused")
                     self._wake_log.note_woken(self._hub.repo, False)
             except HubError as error:

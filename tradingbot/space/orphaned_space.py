@@ -131,21 +131,17 @@ class OrphanedSpace:
                 raise HubError(f"The database cannot say whether a run woke Space {repo}")
             self._say(f"Space {repo}: left running (KRONOS_PAUSE={self._policy})")
             return
-        self._hub.pause(self._patience())
+        self._hub.pause()
         self._say(f"Space {repo}: was left running, paused now")
         self._wake_log.note_woken(repo, False)
 
     def _stage(self) -> tuple[str | None, HubError | None]:
         """Return the stage, or the error if it is unknown."""
-        patience = min(self._patience(), self._hub.timeouts.hub_answer)
+        patience = min(self._hub.pause_patience(), self._hub.timeouts.hub_answer)
         try:
             return self._hub.until(time.monotonic() + patience).stage(), None
         except HubError as error:
             return None, error
-
-    def _patience(self) -> float:
-        timeouts = self._hub.timeouts
-        return timeouts.hub_pause_after_signal if asked_to_stop() else timeouts.hub_pause
 
     def _others_use_it(self, *, wait: bool) -> bool | None:
         """Return whether another run holds the Space's lock; None if the database cannot say."""

@@ -87,7 +87,7 @@ class Job(NightlyJob):
             DataService("sample"),
             opener,
             reporter,
-            lambda asked: other_space(asked, settings, place, WHOLE, reporter),
+            lambda asked, log: other_space(asked, log, settings, place, WHOLE, reporter),
         )
 
     def night(self) -> RunSummary:
@@ -242,10 +242,19 @@ def test_a_hanging_challenger_is_given_up_at_its_time_limit(
     assert "took more than its" in str(done.challengers[0].failure)
 
 
-@pytest.mark.parametrize("asleep", [False, True])
+@pytest.mark.parametrize("trouble", ["", "asleep", "a bug"])
 def test_a_challenger_with_a_share_forecasts_with_the_champion_and_changes_the_served_forecast(
-    two_models: str, sqlite_url: str, asleep: bool
+    two_models: str, sqlite_url: str, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if trouble == "a bug":
+        real: Callable[..., Any] = SpaceClient.forecast_batches
+
+        def fails_for_challengers(client: SpaceClient, requests: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                raise TypeError("a bug")
+            return real(client, requests)
+
+        monkeypatch.setattr(SpaceClient, "forecast_batches", fails_for_challengers)
     with SpaceClient(SpaceAddress(two_models)) as client:
         revision = client.health()["model_revision"] + ANCHORED
     until = np.datetime64(DataService("sample").now() - timedelta(days=400), "s")
@@ -261,7 +270,7 @@ def test_a_challenger_with_a_share_forecasts_with_the_champion_and_changes_the_s
     pools = {(ALL_CLASSES, step): earned for step in (1, 2)}
     with get_db_session(sqlite_url) as session:
         store_combination(session, Combination(("kronos-nano", revision, "1d"), pools))
-    models = "kronos-nano,tuned=http://127.0.0.1:9" if asleep else "kronos-nano,tuned"
+    models = "kronos-nano,tuned=http://127.0.0.1:9" if trouble == "asleep" else "kronos-nano,tuned"
     done = Job(two_models, sqlite_url, models).night()
     [challenger] = done.challengers
     assert challenger.beside
@@ -269,9 +278,9 @@ def test_a_challenger_with_a_share_forecasts_with_the_champion_and_changes_the_s
         assert forecast.shares is not None
         assert sum(forecast.shares.values()) == pytest.approx(1)
         tuned = np.exp(2) / (4 + np.exp(2))
-        assert forecast.shares["me/tuned"] == pytest.approx(0 if asleep else tuned)
-        assert forecast.shares["kronos"] == pytest.approx(1 / 4 if asleep else (1 - tuned) / 4)
-    assert (challenger.stored, challenger.failure is None) == ((0, False) if asleep else (4, True))
+        assert forecast.shares["me/tuned"] == pytest.approx(0 if trouble else tuned)
+        assert forecast.shares["kronos"] == pytest.approx(1 / 4 if trouble else (1 - tuned) / 4)
+    assert (challenger.stored, challenger.failure is None) == ((0, False) if trouble else (4, True))
     with get_db_session(sqlite_url) as session:
         kept = load_combination(session, ("kronos-nano", revision, "1d"))
     assert kept is not None

@@ -4,6 +4,7 @@ In each case the Space is paused, or a message says that it may still be running
 """
 
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -77,6 +78,14 @@ def begin_row(database: str) -> RunLogWriter:
 def woken(hub: Hub, database: str, stack: ExitStack) -> None:
     """Create the run log of a killed run that woke the Space."""
     begin_row(database).note_woken(REPO, True)
+
+
+def woken_too(hub: Hub, database: str, stack: ExitStack) -> None:
+    """The same, of a run that woke the champion's Space as well, and paused that one."""
+    row = begin_row(database)
+    row.note_woken("someone/champion", True)
+    row.note_woken(REPO, True)
+    row.note_woken("someone/champion", False)
 
 
 def signalled(hub: Hub, database: str, stack: ExitStack) -> None:
@@ -226,6 +235,7 @@ def test_a_transaction_pooler_is_refused_before_the_space_is_woken(
     assert "restart" not in hub.actions()
 
 
+CHALLENGERS = re.compile(f"settings of ({REPO}|the challengers' Spaces)$").search
 BESIDE = {"KRONOS_SPACE_URL": "http://127.0.0.1:9", "HF_SPACE_REPO": "", "KRONOS_WAKE_TIMEOUT": "1"}
 OF_A_CHALLENGER = [
     EarlyEnd("a wrong number", 2, "paused", environ={"KRONOS_HORIZON": "abc"}),
@@ -235,8 +245,15 @@ OF_A_CHALLENGER = [
     EarlyEnd("the database is away", 1, "loud", environ={"DATABASE_URL": NO_SERVER}),
     EarlyEnd("another run uses it", 1, "left", arrange=held(f"Space {REPO}", works=True)),
     EarlyEnd("another run is at work", 0, "left", arrange=held("run 0/1", works=True)),
+    EarlyEnd("only what a run woke is to be paused", 2, "left",
+        environ={"KRONOS_HORIZON": "abc", "KRONOS_PAUSE": "if-woken"}),
+    EarlyEnd("only what a run woke is to be paused, and one did", 2, "paused",
+        environ={"KRONOS_HORIZON": "abc", "KRONOS_PAUSE": "if-woken"}, arrange=woken_too),
+    EarlyEnd("a wrong name of the champion's Space", 2, "paused",
+        environ={"HF_SPACE_REPO": "nonsense"}),
+    EarlyEnd("a wrong policy", 2, "loud", environ={"KRONOS_PAUSE": "perhaps"}),
     EarlyEnd("models that are none", 2, "loud", environ={"KRONOS_MODELS": f"mini=,base={REPO}"}),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("way", OF_A_CHALLENGER, ids=lambda way: way.name)
@@ -246,7 +263,8 @@ def test_a_challengers_space_left_running_is_paused_or_reported(
     hub.start_now()
     environ = {**BESIDE, "KRONOS_MODELS": f"mini,base={REPO}", **way.environ}
     code, output = run(replace(way, environ=environ), hub, sqlite_url, tmp_path, capsys)
-    assert (code, hub.running, LOUD in output) == (
+    loud = [line for line in output.splitlines() if LOUD in line]
+    assert (code, hub.running, any(CHALLENGERS(line) for line in loud)) == (
         way.code, way.then != "paused", way.then == "loud",
     ), output  # fmt: skip
     assert "restart" not in hub.actions()

@@ -109,7 +109,7 @@ def test_a_signal_ends_the_retries_of_a_pause_within_the_time_that_kubernetes_al
 ) -> None:
     kill = _kill_at("pause", signal.SIGTERM)
     hub.happens = lambda event: kill(event) or 500
-    space = space_of(hub, Timeouts(hub_backoff=60, hub_pause_after_signal=0.2))
+    space = space_of(hub, Timeouts(hub_backoff=60, hub_pause=600, hub_pause_after_signal=0.2))
     began = time.monotonic()
     with (
         pytest.raises(Stopped),
@@ -117,7 +117,7 @@ def test_a_signal_ends_the_retries_of_a_pause_within_the_time_that_kubernetes_al
         signals_held(),
         pytest.raises(HubError, match="in 2 attempts"),
     ):
-        space.pause(600)
+        space.pause()
     # without the deadline, the second attempt would start after a minute
     assert time.monotonic() - began < 30
 

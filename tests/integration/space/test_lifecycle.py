@@ -317,9 +317,10 @@ def test_pausing_after_a_signal_takes_no_longer_than_kubernetes_allows(
 ) -> None:
     hub.start_now()
     hub.faults[action] += ["hang"] * 20
-    space = HubSpace(REPO, TOKEN, endpoint=hub.url, timeouts=IMPATIENT)
+    timeouts = replace(IMPATIENT, hub_pause=1.0)
+    space = HubSpace(REPO, TOKEN, endpoint=hub.url, timeouts=timeouts)
     with pytest.raises(HubError, match=r"could not .* ReadTimeout"):
-        space.pause(1.0)
+        space.pause()
     assert hub.actions().count(action) <= 2, "none begins after the patience is at its end"
     life = Timeouts()
     allowed = life.hub_pause_after_signal + life.hub_answer + life.hub_connect

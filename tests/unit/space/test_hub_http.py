@@ -62,7 +62,7 @@ def test_a_pause_with_a_dripping_answer_times_out_and_leaves_no_thread(
     server.answer = transports(GOOD, "")[name]
     before = set(threading.enumerate())
     with pytest.raises(HubError, match="in 1 attempt: "):
-        space.pause(patience=0)
+        space.until(time.monotonic()).pause()
     until(lambda: not [t for t in threading.enumerate() if "(run)" in t.name and t not in before])
 
 
