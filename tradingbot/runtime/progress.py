@@ -23,14 +23,19 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from tradingbot.environment import environment
 from tradingbot.runtime.logs import JsonFormatter, log_line, message_of, traceback_of
 from tradingbot.runtime.printable import printable, shortened
 from tradingbot.runtime.streams import LineStream, SafeStream
-from tradingbot.runtime.wrapping import width_of_console, wrapped
+from tradingbot.runtime.wrapping import given_columns, width_of_console, wrapped
 
 
 class SafeConsole(Console):
-    """A console that prints no control characters other than its own."""
+    """A console that prints no control characters other than its own, at least MIN_WIDTH wide."""
+
+    def __init__(self, **options: Any) -> None:
+        sizes = {"COLUMNS": str(given_columns() or ""), "LINES": ""}
+        super().__init__(**options, _environ={**environment(), **sizes})
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Convert a text or table cell to its printed form."""

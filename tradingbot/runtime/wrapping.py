@@ -18,9 +18,8 @@ def width_of(stream: IO[str] | None) -> int | None:
 
     Lines in a file or a pipe have any length, so that a message is one line for `grep`.
     """
-    given = environment().get("COLUMNS", "")
-    if given.isdecimal() and int(given) > 0:
-        return max(MIN_WIDTH, int(given))
+    if columns := given_columns():
+        return columns
     try:
         if stream is None or not stream.isatty():
             return None
@@ -29,9 +28,16 @@ def width_of(stream: IO[str] | None) -> int | None:
         return None
 
 
+def given_columns() -> int | None:
+    """Return the number in COLUMNS, or None: some shells set it to 0."""
+    given = environment().get("COLUMNS", "")
+    columns = int(given) if given.isdecimal() and len(given) < 10 else 0
+    return max(MIN_WIDTH, columns) if columns else None
+
+
 def width_of_console(console: Console) -> int | None:
     """Return the number of columns of a rich console, or None if unlimited."""
-    return console.width if console.is_terminal or "COLUMNS" in environment() else None
+    return console.width if console.is_terminal or given_columns() else None
 
 
 def wrapped(text: str, width: int | None) -> str:

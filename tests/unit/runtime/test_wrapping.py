@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.table import Table
 
 from tradingbot.cli.output import print_line
-from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.progress import ProgressReporter, SafeConsole
 from tradingbot.runtime.wrapping import width_of, wrapped
 
 LONG = (
@@ -36,6 +37,25 @@ def test_continuation_lines_are_indented_to_the_labels_text() -> None:
     assert wrapped("Stored   four tickers are there now", 24) == (
         "Stored   four tickers\n         are there now"
     )
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "-5", "abc", "", "²", "9" * 5000])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_any_columns_of_the_environment_leave_words_and_tables_whole(
+    columns: str, terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LINES", columns)
+    out = StringIO()
+    console = SafeConsole(file=out, force_terminal=terminal, color_system=None)
+    print_line(console, LONG)
+    ProgressReporter(console).say(LONG)
+    table = Table(box=None)
+    table.add_column("Ticker")
+    table.add_row("AAPL")
+    console.print(table)
+    words = out.getvalue().split()
+    assert words == [*LONG.split(), *LONG.split(), "Ticker", "AAPL"]
 
 
 def test_output_is_wrapped_for_a_terminal_but_not_for_a_file(
