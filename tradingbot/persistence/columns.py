@@ -18,6 +18,19 @@ def json_or_none(text: Any) -> Any:
         return None
 
 
+def to_json(value: Any) -> str:
+    """Return JSON with characters as they are: not every database can read all of \\uXXXX.
+
+    A half of a surrogate pair, which no encoding has, stays escaped.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """Naive UTC. A time with a zone is converted when it is written."""
 

@@ -29,7 +29,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import ConfigError, DatabaseError
-from tradingbot.persistence.columns import json_or_none
+from tradingbot.persistence.columns import json_or_none, to_json
 from tradingbot.persistence.damage import leave_out_damaged
 from tradingbot.persistence.failures import REFUSED, lacks_something, sqlstate, unreachable
 from tradingbot.persistence.schema import (
@@ -59,6 +59,9 @@ KEEPALIVES = {  # libpq options: detect a lost connection within half a minute
     "tcp_user_timeout": 10_000,  # milliseconds
 }
 
+UTF8 = {
+    "client_encoding": "utf8"
+}  # also of a database in SQL_ASCII, as initdb makes without a locale
 
 STAND_IN = "sqlite:///:memory:"
 
@@ -215,7 +218,7 @@ def _create_engine(address: URL) -> Engine:
             " use a postgresql:// or sqlite:/// URL"
         )
     timeouts = default_timeouts()  # one engine per process, so no caller can pass time-outs
-    options: dict[str, Any] = {"json_deserializer": json_or_none}
+    options: dict[str, Any] = {"json_deserializer": json_or_none, "json_serializer": to_json}
     check_options(address)
     if backend == "sqlite":
         check_regular(address)
@@ -229,9 +232,9 @@ def _create_engine(address: URL) -> Engine:
     else:
         options["pool_pre_ping"] = True  # a run is long, and the database may restart
         if "psycopg" in driver:
-            limits = {"connect_timeout": timeouts.database_connect, **KEEPALIVES}
+            defaults = {"connect_timeout": timeouts.database_connect, **KEEPALIVES, **UTF8}
             options["connect_args"] = {
-                name: value for name, value in limits.items() if name not in address.query
+                name: value for name, value in defaults.items() if name not in address.query
             }
     try:
         engine = create_engine(address, **options)

@@ -13,7 +13,9 @@ from tradingbot.persistence.url import redact, without_password
 # session.
 _PASSING = ("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006")
 NO_RIGHT = "42501"
-REFUSED = ("25006", NO_RIGHT)  # the first: read-only, such as a standby until it takes over
+NO_SUCH_CHARACTER = "22P05"  # in the database's encoding
+# the first: read-only, such as a standby until it takes over
+REFUSED = ("25006", NO_RIGHT, NO_SUCH_CHARACTER)
 # Messages of a server that refuses a connection; they have no SQLSTATE.
 _FINAL = re.compile(
     r"authentication failed|does not exist|no pg_hba.conf entry|not permitted"
@@ -63,6 +65,8 @@ def _remedy(address: URL, error: SQLAlchemyError, message: str) -> str:
         )
     if sqlstate(error) == NO_RIGHT:
         return "grant this user that right, or use one that has it"
+    if sqlstate(error) == NO_SUCH_CHARACTER:
+        return "make a database with ENCODING 'UTF8' TEMPLATE template0, and copy this one into it"
     if sqlstate(error) in REFUSED:
         return "use a database, and a user, that may be written to"
     for pattern, remedy in _SQLITE_REMEDIES if sqlite else _REMEDIES:
@@ -83,6 +87,10 @@ _GOES_DOWN = re.compile("terminating connection|cannot connect to server|server 
 _HELD = (re.compile("locked|lock timeout"), "another process holds it; try again when that is done")
 _REMEDIES = [
     _HELD,
+    (
+        re.compile("no schema has been selected"),
+        "let its search_path name a schema: ALTER DATABASE … SET search_path = public",
+    ),
     (
         re.compile(r"(password|peer|ident|\w+) authentication failed|no password supplied"),
         "check the user and the password in DATABASE_URL (or POSTGRES_*)",
