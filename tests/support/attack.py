@@ -193,6 +193,24 @@ def chunks_of_a_byte(server: Server, answers: Counter[str]) -> str:
     return "" if answers["422"] == 40 else "not all callers were answered"
 
 
+def many_headers(server: Server, answers: Counter[str]) -> str:
+    """Send heads of thousands of lines from forty callers."""
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 3900 + b"\r\n"
+
+    def send() -> None:
+        with socket.create_connection(server.address, timeout=120) as connection:
+            try:
+                connection.sendall(head)
+                answers[connection.recv(65_536).split()[1].decode()] += 1
+            except ConnectionError:  # refused before all of it was sent
+                answers["reset"] += 1
+
+    with ThreadPoolExecutor(40) as pool:
+        for _ in range(1000):
+            pool.submit(send)
+    return "" if answers.keys() <= {"431", "reset"} else "not all callers were refused"
+
+
 def largest(bars_each: int) -> bytes:
     """Return the largest allowed batch request, in 256 series."""
     most = Settings().max_work // 256 - bars_each
@@ -280,6 +298,7 @@ ATTACKS: dict[str, Attack] = {
         lambda: [full_batch(), many_ones(31)], path="/predict/batch", times=24, callers=24
     ),
     "bodies in chunks of a byte, 20 callers": chunks_of_a_byte,
+    "heads of 3,900 lines, 40 callers": many_headers,
     "idle connections beyond the descriptors": idle_connections,
     "one ticker beside the largest request": small_next_to_large(40, 1),
     "one ticker beside the largest histories": small_next_to_large(500, 3),

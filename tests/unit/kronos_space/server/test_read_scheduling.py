@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from uvicorn.server import ServerState
 
 from kronos_space.server import read_scheduling
-from kronos_space.server.connection import HEAD_BYTES, Connection, at_most
+from kronos_space.server.connection import HEAD_BYTES, HEAD_LINES, Connection, at_most
 from kronos_space.server.read_scheduling import LINES, PIECE, ReadScheduler
 
 
@@ -101,6 +101,22 @@ def test_a_new_request_does_not_wait_for_tiny_chunks_of_many_callers(
         assert rounds < 10
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("lines", [100, 120, 200, 4000])
+def test_a_head_of_thousands_of_lines_is_refused_before_it_is_parsed(lines: int) -> None:
+    async def scenario() -> bytes:
+        connection, wire = connected(at_most(10))
+        head = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * lines + b"\r\n"
+        for _ in range(2):  # the second on the same connection
+            connection.data_received(head)
+            for _ in range(100):
+                await asyncio.sleep(0)
+        return bytes(wire.sent)
+
+    sent = asyncio.run(scenario())
+    answers = sent.count(b"HTTP/1.1 200 "), sent.count(b"HTTP/1.1 431 ")
+    assert answers == ((0, 1) if lines > HEAD_LINES else (2, 0))
 
 
 def test_a_caller_cannot_send_faster_than_the_service_reads_even_after_an_early_answer() -> None:
