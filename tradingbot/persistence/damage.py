@@ -30,6 +30,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     type_coerce,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -52,6 +53,7 @@ _LONGEST = 500  # characters of a text in a primary key
 _OPTIONAL = ("model_revision", "bars_hash")  # columns of a primary key that are "" if unknown
 _SHOWN = 5  # maximum number of names in a message
 _LARGE = 2_000_000  # rows; counting damaged rows takes about a second per million
+_FACTORS = (1e-290, 1e290)  # prices whose product with _FARTHEST is a float
 _FARTHEST = 1e9  # largest ratio of a predicted close and the last close, either way
 
 
@@ -239,6 +241,9 @@ def _of_forecasts(table: type[Base]) -> dict[str, ColumnElement[bool]]:
         return {}
     close, last = table.predicted_close, table.last_close
     like = and_(close <= last * _FARTHEST, last <= close * _FARTHEST)
+    # CASE, because Postgres raises an error for a product that no float holds
+    both = and_(close.between(*_FACTORS), last.between(*_FACTORS))
+    like = case((both, like), else_=true())  # others are damaged by themselves
     return {
         "target_date before as_of": or_(table.as_of.is_(None), table.target_date > table.as_of),
         "predicted_close far from last_close": or_(last.is_(None), like),
