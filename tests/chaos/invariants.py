@@ -219,7 +219,7 @@ def _check_tables(before: Tables, after: Tables) -> Iterator[Violation]:
 
 
 def _check_ledger(before: Tables, after: Tables) -> Iterator[Violation]:
-    """Check the challengers' forecasts likewise, and that earlier rows are still there."""
+    """Check the challengers' forecasts too, and that earlier rows are still there."""
     for row in after.of_challengers:
         if odd := [name for name, value in row.items() if not _sound(name, value)]:
             yield Violation("rows", f"{row['model_name']}, {row['symbol']}: {', '.join(odd)}")

@@ -5,6 +5,7 @@ owner/space are below the address in OTHER_SPACES if it is set, instead of under
 """
 
 import os
+from dataclasses import replace
 
 from tradingbot.kronosbot import main
 from tradingbot.runtime.signals import exit_on_signals
@@ -37,6 +38,19 @@ HURRIED = Timeouts(
     signal_noticed=0.1,
 )
 
+# for tests on a busy machine in which nothing hangs
+PATIENT = replace(
+    HURRIED,
+    space_connect=10.0,
+    space_health=10.0,
+    space_answer=60.0,
+    hub_connect=10.0,
+    hub_answer=20.0,
+    database_greeting=20.0,
+    database_answer=30.0,
+)
+PATIENTLY = "TEST_PATIENTLY"  # variable to use PATIENT
+
 if __name__ == "__main__":
     exit_on_signals()
     # imported last: it takes long, and a signal may arrive meanwhile
@@ -46,5 +60,5 @@ if __name__ == "__main__":
     client.BATCH_SERIES = 4
     if address := os.environ.get(OTHER_SPACES):
         connect.which_space = lambda url, repo: (url or f"{address}/{repo}", repo or "")
-    with use_timeouts(HURRIED):
+    with use_timeouts(PATIENT if PATIENTLY in os.environ else HURRIED):
         main()

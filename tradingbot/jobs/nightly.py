@@ -92,13 +92,10 @@ class NightlyJob:
     def run(self) -> Ending:
         """Run the job. Pause Spaces that were left running and that it has not woken itself."""
         try:
-            ending = self._run()
+            return self._unless_left_running(self._run())
         except BaseException:
             self._pause_left_running()  # the original error is more informative
             raise
-        if not self._pause_left_running() and ending.exit_code == 0:
-            return Ending(1, HubError.__name__, "the Space may still be running")
-        return ending
 
     def _run(self) -> Ending:
         """Run under the lock of the database and shard. Do nothing if another run holds it."""
@@ -146,6 +143,7 @@ class NightlyJob:
             self._forecast_all(self.open_space(space_lock, log), sessions)
             ending = self.summary(Ending()).verdict(self.settings.min_success)
             self._score()
+            ending = self._unless_left_running(ending)
         except BaseException as error:
             ending = Ending.by(error)
             raise
@@ -285,6 +283,11 @@ class NightlyJob:
         forecasts = self.summary(Ending()).forecasts
         self._tickers.note_closes(known_closes(self.data, forecasts.values()))
 
+    def _unless_left_running(self, ending: Ending) -> Ending:
+        if self._pause_left_running() or ending.exit_code:
+            return ending
+        return Ending(1, HubError.__name__, "the Space may still be running")
+
     def _pause_left_running(self) -> bool:
         """Pause Spaces that were left running. Return False, and log it, if that failed."""
         of, self._unused = self._unused, "none"
@@ -292,9 +295,6 @@ class NightlyJob:
         return pause_unused_spaces(of, *at, wait_for_lock=of == "all")
 
     def _begin_log(self, sessions: SessionFactory) -> RunLogWriter:
-        return RunLogWriter.begin(
-            sessions,
-            started_at=self._timer.started_at,
-            details=self.summary(Ending()).details(),
-            timeouts=self.settings.timeouts,
-        )
+        began, timeouts = self._timer.started_at, self.settings.timeouts
+        details = self.summary(Ending()).details()
+        return RunLogWriter.begin(sessions, started_at=began, details=details, timeouts=timeouts)

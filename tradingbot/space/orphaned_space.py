@@ -51,8 +51,12 @@ class NoWakeLog:
         return False
 
 
+_warned: set[str] = set()  # Spaces that this process has warned of and not seen paused since
+
+
 def warn_loudly(repo: str, why: object) -> None:
     """Log that the Space may still be running, and what the operator has to do."""
+    _warned.add(repo)
     logger.error(
         "THE SPACE MAY STILL BE RUNNING. %s. Pause it by hand in the settings of %s", why, repo
     )
@@ -104,6 +108,9 @@ class OrphanedSpace:
             return
         stage, unknown = self._stage()
         if stage in (*STILL, *FAILED):
+            if self._hub.repo in _warned:
+                _warned.discard(self._hub.repo)
+                self._say(f"Space {self._hub.repo}: is {stage} now")
             return
         if others is True and (others := self._others_use_it(wait=True)):
             self._leave_to(self._lock.held_by())

@@ -14,7 +14,7 @@ from tests.chaos.world import MODELS, write_models
 from tests.support import commands
 from tests.support.hub import Hub
 from tests.support.jobs import NANO, Done, of_hub, runs
-from tests.support.quick_job import OTHER_SPACES
+from tests.support.quick_job import OTHER_SPACES, PATIENTLY
 from tests.support.space_server import launch
 
 LOUD = "THE SPACE MAY STILL BE RUNNING"
@@ -52,6 +52,7 @@ def night(
     environ: dict[str, Any] = {
         **of_hub(hub, database),
         OTHER_SPACES: f"{hub.url}/spaces",
+        PATIENTLY: "1",
         "KRONOS_MODELS": f"kronos-nano,tuned={SECOND},wild={THIRD}",
         **settings,
     }
@@ -83,6 +84,7 @@ def test_a_pause_that_fails_ends_a_night_that_was_scored_with_1(
     assert loud
     assert all(line.endswith(SECOND) for line in loud)
     assert "score" in phases(sqlite_url)
+    assert runs(sqlite_url)[-1].exit_code == 1
     assert [space.running for space in hub.spaces.values()] == [False, True, False]
 
 
@@ -94,6 +96,17 @@ def test_a_pause_that_succeeds_at_last_is_no_failure(
     assert done.code == 0, done.err
     assert f"Space {SECOND}: was left running, paused now" in done.err
     assert not any(space.running for space in hub.spaces.values())
+
+
+def test_the_last_word_about_a_space_that_is_paused_is_that_it_is_paused(
+    hub: Hub, sqlite_url: str, tmp_path: Path
+) -> None:
+    hub.spaces[SECOND].faults["pause"] += ["late"] * 4  # the Hub errs, and pauses it
+    done = night(hub, sqlite_url, tmp_path)
+    assert done.code == 0, done.err
+    about = [line for line in done.err.splitlines() if SECOND in line]
+    assert any(LOUD in line for line in about)
+    assert about[-1] == f"Space {SECOND}: is PAUSED now"
 
 
 def test_a_signal_is_reported_although_a_pause_fails(

@@ -38,7 +38,9 @@ def store(url: str, words: str) -> tuple[str | None, str]:
 
 
 @pytest.mark.integration
-def test_words_in_any_alphabet_are_stored_or_the_way_out_is_named(encoded: tuple[str, str]) -> None:
+def test_words_in_any_alphabet_are_stored_or_the_error_says_what_to_do(
+    encoded: tuple[str, str],
+) -> None:
     encoding, url = encoded
     assert store(url, "Ä") == ("Ä", "Ä")
     if encoding == "LATIN1":
