@@ -69,6 +69,8 @@ PHRASES = {
     r"(?<!there[\s_])(?:is|are) no (?:forecasts?|numbers?|text|prices?|json|csv)": "is not a …",
     r"as people have (?:it|them)": "common",
     r"out of all bounds": "too large",
+    r"[a-z]+error: (?-i:It|They) (?:is|are|cannot|has|does|did|lacks)": "the subject, not 'it'",
+    r"with what to (?:do|write)": "that says what to …",
     r"the wall's": "the real clock's",
 }
 
