@@ -37,7 +37,7 @@ _SECRET = re.compile(
 
 @dataclass(frozen=True)
 class Wanted:
-    """The desired state of the Space. Raises HubRefused for values that are wrong on their face."""
+    """The desired state of the Space. Raises HubRefused for invalid values."""
 
     repo: str  # OWNER/NAME
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -193,7 +193,7 @@ class Strategy:
     def _refuse_while_deciding(self, action: str) -> None:
         if is_deciding(self):
             raise RuntimeError(
-                f"{action}: not for a decisionFunction, whose answer, -1, 0 or 1, is what is traded"
+                f"{action}: not allowed in decisionFunction; its result, -1, 0 or 1, is traded"
             )
 
     def _where(self, row: pd.Series) -> str:

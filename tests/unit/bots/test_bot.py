@@ -562,7 +562,7 @@ def test_manual_trading_inside_a_decision_is_refused(
             getattr(self, what)(*(["AAPL", 100.0] if what == "buy" else []))
             return 0
 
-    with pytest.raises(StrategyError, match="whose answer, -1, 0 or 1, is what is traded"):
+    with pytest.raises(StrategyError, match="its result, -1, 0 or 1, is traded"):
         market.bot(Trades, sqlite_url, symbol="AAPL").run()
     assert trades(sqlite_url) == []
     assert len(logs(sqlite_url)) == 1

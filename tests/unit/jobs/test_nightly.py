@@ -484,7 +484,7 @@ def test_a_lock_is_acquired_when_another_run_releases_it(database: str) -> None:
     assert line.startswith("Waiting up to 30 s for another run to end: kronosbot, process")
 
 
-def test_waiting_for_a_lock_of_another_run_ends_without_it(database: str) -> None:
+def test_a_run_that_does_not_get_the_lock_in_time_ends(database: str) -> None:
     with open_lock(database, "run 0/1") as other, open_lock(database, "run 0/1") as lock:
         assert other.try_exclusive()
         holder = await_lock(lock, ProgressReporter(), Timeouts(run_lock=0.05))
