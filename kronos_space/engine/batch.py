@@ -107,6 +107,13 @@ class Batch:
         )
 
 
+def dealt(prompts: Sequence[Prompt], lanes: int) -> list[list[int]]:
+    """Return the positions of the prompts, divided into at most `lanes` equal shares."""
+    order = sorted(range(len(prompts)), key=lambda i: _kind(prompts[i]))
+    count = max(1, min(lanes, len(prompts)))
+    return [order[lane::count] for lane in range(count)]
+
+
 def batches(prompts: Sequence[Prompt], budget: int) -> Iterator[Batch]:
     """Yield batches of similar prompts of one horizon: at most `budget` tokens, or one prompt."""
     order = sorted(range(len(prompts)), key=lambda i: _kind(prompts[i]))

@@ -5,24 +5,25 @@ The context passes through encoder, model and decoder once per series, for any n
 Each step costs one token per path.
 """
 
-from collections.abc import Generator, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kronos_space.engine.batch import Batch, Paths, Prompt, batches
+from kronos_space.engine.batch import Batch, Paths, Prompt, batches, dealt
 from kronos_space.engine.fused import FoldedModel, FoldedTokenizer
 from kronos_space.engine.hardware import fast_dtype, keep_freed_memory, usable_cpus
 from kronos_space.engine.kv_cache import KVCache
+from kronos_space.engine.lanes import Lanes, Steps, use_threads
 from kronos_space.engine.quantiles import path_quantiles
 from kronos_space.engine.sampling import SamplingParams, require_finite
 from kronos_space.model.tokenizer import bits_to_tokens
 from kronos_space.weights.checkpoint import Checkpoint
 
-__all__ = ["DTYPES", "TOKEN_BUDGET", "Engine", "Paths", "Prompt", "Steps"]
+__all__ = ["DTYPES", "TOKEN_BUDGET", "Engine", "Paths", "Prompt"]
 
 # Tokens computed at a time, of contexts and forecasts; they limit the memory. With fewer, a series
 # takes longer, because each decoding step is a few hundred small products for any number of rows.
@@ -31,13 +32,13 @@ TOKEN_BUDGET = 5120
 # Tokens of one series' paths decoded at a time. Fewer take more time per token, more take more
 # memory: 20 KiB per token with Kronos-mini.
 PATHS_BUDGET = 8192
+# Up to this number of paths, one thread draws them as fast as several do. Another thread computes
+# the decoder's context in the meantime.
+FEW_PATHS = 64
 # Of these, tokens that are turned into bars at a time. A small request waits that long for one step
 # of a large one: half a second with Kronos-mini and its longest context.
 BARS_BUDGET = 4096
 
-Result = TypeVar("Result")
-# Work in steps of a fraction of a second, between which it can be interrupted or ended.
-Steps = Generator[None, None, Result]
 Caches = list[list[KVCache]]  # by layer, then by group
 
 STAMP_SIZES = (60, 24, 7, 32, 13)  # minute, hour, weekday, day, month
@@ -63,7 +64,8 @@ class Engine:
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype={dtype!r}: expected one of {', '.join(DTYPES)}")
-        torch.set_num_threads(threads or usable_cpus())
+        self._lanes = Lanes(threads or usable_cpus())
+        use_threads(self._lanes.threads)
         keep_freed_memory()
         self.checkpoint = checkpoint
         self._fold("float32" if dtype == "auto" else dtype)
@@ -117,9 +119,22 @@ class Engine:
         """
         for prompt in prompts:
             self._check(prompt)
+        threads = self._lanes.threads
+        use_threads(threads)
+        shares = dealt(prompts, threads)
+        works = [
+            self._share([prompts[i] for i in share], threads // len(shares)) for share in shares
+        ]
+        made = yield from self._lanes.together(works, threads)
+        results = dict(zip(chain(*shares), chain(*made), strict=True))
+        return [results[i] for i in range(len(prompts))]
+
+    def _share(self, prompts: Sequence[Prompt], threads: int) -> Steps[list[Paths]]:
+        """Do one lane's share of the work, in batches."""
         results: dict[int, Paths] = {}
         for batch in batches(prompts, TOKEN_BUDGET):
-            results.update(zip(batch.order, (yield from self._generate(batch)), strict=True))
+            paths = yield from self._generate(batch, threads)
+            results.update(zip(batch.order, paths, strict=True))
         return [results[i] for i in range(len(prompts))]
 
     def _check(self, prompt: Prompt) -> None:
@@ -140,13 +155,23 @@ class Engine:
             # otherwise the look-up would silently use a row of the next table
             raise ValueError(f"stamps: expected each column from 0 to below {STAMP_SIZES}")
 
-    def _generate(self, batch: Batch) -> Steps[list[Paths]]:
+    def _generate(self, batch: Batch, threads: int) -> Steps[list[Paths]]:
         s1, s2 = yield from self._encode(batch)
         newest, caches = yield from self._prefill(batch, s1, s2)
-        decoded, decoder_caches = yield from self._prefill_decoder(batch, s1, s2)
+        first_part, *others = batch.parts(PATHS_BUDGET)
+        at_once = threads if first_part.path_rows <= FEW_PATHS else 1
+        sampled, (decoded, decoder_caches) = yield from self._lanes.together(
+            [
+                self._sample(first_part, newest, caches),
+                self._prefill_decoder(batch, s1, s2),
+            ],
+            at_once,
+        )
         parts = []
-        for part in batch.parts(PATHS_BUDGET):
-            path_s1, path_s2 = yield from self._sample(part, newest, caches)
+        for part in (first_part, *others):
+            if part is not first_part:
+                sampled = yield from self._sample(part, newest, caches)
+            path_s1, path_s2 = sampled
             first = 0
             for piece in part.parts(BARS_BUDGET):
                 rows = slice(first, first := first + piece.path_rows)

@@ -1,9 +1,8 @@
 """The inference worker: a queue in front of the thread that runs the engine.
 
 Requests are served by weighted fair queueing: each series is due when an engine shared evenly by
-all waiting requests would have finished it. A request for one ticker is therefore computed before
-the rest of another request's 256, and a large request still gets its share. Client addresses are
-not used, because behind a proxy all callers have the same one.
+all waiting requests would have finished it. So one ticker does not wait for another request's 256,
+which still get their share. Addresses are not used: behind a proxy all callers have the same one.
 
 Series of similar size that are due next are computed together. A long call of the engine is
 interrupted between two steps for smaller requests, and ended when no caller waits for it.
@@ -20,7 +19,8 @@ from math import ceil
 from operator import attrgetter
 from typing import Any, Protocol
 
-from kronos_space.engine.engine import TOKEN_BUDGET, Paths, Prompt, Steps
+from kronos_space.engine.engine import TOKEN_BUDGET, Paths, Prompt
+from kronos_space.engine.lanes import Steps
 from kronos_space.exceptions import QueueFull, ShuttingDown, TooMuchWork
 
 # Seconds that a call of the engine waits for requests that are being read.

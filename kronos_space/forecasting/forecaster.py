@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from kronos_space.engine.engine import Engine, Paths, Prompt, Steps
+from kronos_space.engine.engine import Engine, Paths, Prompt
+from kronos_space.engine.lanes import Steps
 from kronos_space.engine.quantiles import path_quantiles
 from kronos_space.engine.sampling import SamplingParams
 from kronos_space.exceptions import InvalidHistory, InvalidRequest

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kronos_space.engine.batch import Paths, Prompt
-from kronos_space.engine.engine import Steps
+from kronos_space.engine.lanes import Steps
 from kronos_space.error_messages import shown
 from kronos_space.exceptions import InvalidRequest
 from kronos_space.forecasting.forecaster import Forecaster, Prepared

@@ -1,6 +1,7 @@
 """The engine equals full recomputation, whatever else is in the batch."""
 
 import copy
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from kronos_space.engine import engine as module
-from kronos_space.engine import kv_cache
+from kronos_space.engine import kv_cache, lanes
 from kronos_space.engine.engine import Engine, Paths, Prompt
 from kronos_space.engine.sampling import (
     NotFinite,
@@ -191,6 +192,7 @@ def test_several_batches_are_returned_in_the_callers_order(
 def test_decoding_paths_in_parts_does_not_change_them(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, budgets: dict[str, int]
 ) -> None:
+    monkeypatch.setattr(lanes, "TURN", 0.0)
     prompt = a_prompt(60, 6, SamplingParams(samples=11))
     [whole] = engine.generate([prompt])
     steps = len(list(engine.work([prompt])))
@@ -205,7 +207,10 @@ def test_decoding_paths_in_parts_does_not_change_them(
     np.testing.assert_allclose(in_parts.reconstruction, whole.reconstruction, atol=2e-6)
 
 
-def test_work_can_be_interrupted_for_other_work_or_ended_between_the_bars(engine: Engine) -> None:
+def test_work_can_be_interrupted_for_other_work_or_ended_between_the_bars(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "TURN", 0.0)
     long, other = a_prompt(60, 30, seed=1), a_prompt(40, 3, seed=2)
     expected = [engine.generate([prompt])[0] for prompt in (long, other)]
     work = engine.work([long])
@@ -234,10 +239,12 @@ def test_overflow_in_the_model_is_an_error_instead_of_a_forecast(
 ) -> None:
     spoilt = copy.deepcopy(checkpoint)
     spoilt.model.head.proj_s2.weight.data *= 1e38
-    engine = Engine(spoilt)
+    engine = Engine(spoilt, threads=2)
     for sampling in (GREEDY, SamplingParams(samples=2), SamplingParams(samples=2, top_p=1.0)):
         with pytest.raises(NotFinite):
             engine.generate([a_prompt(sampling=sampling)])
+        with pytest.raises(NotFinite):
+            engine.generate([a_prompt(sampling=sampling), a_prompt(sampling=sampling, seed=2)])
 
 
 def test_the_same_seed_draws_the_same_paths_and_another_seed_different_ones(engine: Engine) -> None:
@@ -259,20 +266,27 @@ def test_the_first_paths_of_more_samples_are_the_paths_of_fewer(engine: Engine) 
     assert (some.s1 == all_.s1[:5]).mean() >= 0.999
 
 
-def test_the_same_paths_come_from_one_and_from_two_threads(engine: Engine) -> None:
-    prompts = [a_prompt(100, seed=seed) for seed in range(4)]
+def test_any_number_of_threads_returns_the_same_paths_in_the_same_order(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [a_prompt(context, seed=context) for context in (100, 60, 61, 100, 40)]
     greedy = [replace(prompt, sampling=GREEDY) for prompt in prompts]
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            results.append((engine.generate(prompts), engine.generate(greedy)))
-    finally:
-        torch.set_num_threads(threads)
+    one, *more = (Engine(checkpoint, threads=threads) for threads in (1, 2, 3, 16))
 
-    assert share_of_equal_tokens(results[0][0], results[1][0]) >= 0.999
-    assert share_of_equal_tokens(results[0][1], results[1][1]) == 1
+    for engine in more:
+        for few_paths in (0, 64):
+            monkeypatch.setattr(module, "FEW_PATHS", few_paths)
+            drawn, best = engine.generate(prompts), engine.generate(greedy)
+            assert share_of_equal_tokens(drawn, one.generate(prompts)) >= 0.999
+            assert share_of_equal_tokens(best, one.generate(greedy)) == 1
+
+
+def test_one_thread_computes_all_series_together(checkpoint: Checkpoint) -> None:
+    """Threads would not survive the fork of a process."""
+    before = threading.active_count()
+    Engine(checkpoint, threads=1).generate([a_prompt(seed=seed) for seed in range(3)])
+
+    assert threading.active_count() == before
 
 
 def test_greedy_paths_do_not_depend_on_the_seed(engine: Engine) -> None:

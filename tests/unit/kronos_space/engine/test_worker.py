@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kronos_space.engine import worker as module
-from kronos_space.engine.engine import Paths, Prompt, Steps
+from kronos_space.engine.engine import Paths, Prompt
+from kronos_space.engine.lanes import Steps
 from kronos_space.engine.sampling import SamplingParams
 from kronos_space.engine.worker import InferenceWorker, Outcome
 from kronos_space.exceptions import QueueFull, ShuttingDown, TooMuchWork
