@@ -6,6 +6,10 @@
 "use strict";
 
 const SEPARATORS = ["\t", ";", ",", "|"];
+// Recognised by their headings and refused: most of them decode any bytes, so a guess can be wrong.
+const OTHER_ENCODINGS = [
+  "GBK", "Shift-JIS", "Big5", "EUC-KR", "EUC-JP", "Windows-1251", "Windows-1250",
+];
 const PREAMBLE = 40; // the header is among this many first lines, not counting comments
 
 class CsvError extends Error {
@@ -287,11 +291,39 @@ function addVolumes(bars, records, header, mark, notes) {
     // MetaTrader: currencies have only ticks, and a volume of 0 throughout
     const named = [position.volume, position.ticks].filter((place) => place !== undefined);
     found = named.map(read).find((values) => values.some((value) => value));
+    if (named.length === 0) noteUnknownVolumes(bars, records, header, mark, notes);
   }
   if (found === undefined) return;
   const gaps = found.filter((value) => value === null).length;
   if (gaps > 0) notes.push(`${gaps} ${gaps === 1 ? "row" : "rows"} without a volume, which counts as 0`);
   bars.forEach((bar, i) => (bar.volume = found[i] ?? 0));
+}
+
+/** Name columns under unknown headings whose numbers could be a volume. */
+function noteUnknownVolumes(bars, records, header, mark, notes) {
+  const used = Object.values(header.columns.position);
+  const names = (header.cells ?? []).filter((cell, place) => {
+    const values = records.map(({ cells }) => toNumber(cells[place] ?? "", mark));
+    return !used.includes(place) && mayBeVolume(cell, values, bars.map(({ close }) => close));
+  });
+  if (names.length === 0) return;
+  notes.push(`no volume: ${names.join(" or ")} could be it, but the heading is not known; ` +
+    "if it counts what is traded, rename it to volume");
+}
+
+/** Return whether most values are positive, none is negative, and they are not like prices. */
+function mayBeVolume(heading, values, closes) {
+  const name = simplified(heading);
+  const otherwise = name.split(" ").some((word) => OTHER.includes(word) || BEFORE.includes(word));
+  const isKnown = Object.values(NAMES).some((names) => names.includes(name));
+  if (INDEX.includes(name) || otherwise || isKnown) return false;
+  const known = values.filter(Number.isFinite);
+  const positive = known.filter((value) => value > 0).length;
+  if (2 * known.length < values.length || known.some((value) => value < 0)) return false;
+  const ratios = values.map((value, i) => value / closes[i]).filter(Number.isFinite);
+  const ratio = ratios.sort((one, other) => one - other)[Math.floor(ratios.length / 2)];
+  const likePrices = ratio > 0.5 && ratio < 2;
+  return 2 * positive > known.length && !likePrices && (known.length === 1 || new Set(known).size > 1);
 }
 
 /** Choose between "Volume BTC" and "Volume USDT": by the ticker, else by the numbers. */
@@ -359,14 +391,44 @@ async function textOf(file, largest) {
   let encoding = "utf-8";
   if ((first === 0xff && second === 0xfe) || second === 0) encoding = "utf-16le";
   if ((first === 0xfe && second === 0xff) || first === 0) encoding = "utf-16be";
-  let text;
-  try {
-    text = new TextDecoder(encoding, { fatal: true }).decode(bytes);
-  } catch {
-    text = new TextDecoder("windows-1252").decode(bytes);
-  }
-  if (/[\0\x81\x8d\x8f\x90\x9d]/.test(text)) {
-    throw new CsvError(null, `${file.name} is not text. From a spreadsheet, save it as CSV first.`);
-  }
+  const text = decoded(bytes, encoding) ?? byHeadings(bytes, file.name);
+  if (/[\0\x81\x8d\x8f\x90\x9d]/.test(text)) throw new CsvError(null, notText(file.name));
   return text;
+}
+
+/** Decode Windows-1252. Throws CsvError, with the encoding's name, if the headings are of another one. */
+function byHeadings(bytes, name) {
+  if (bytes.includes(0)) throw new CsvError(null, notText(name));
+  const western = decoded(bytes, "windows-1252");
+  if (beginsWithCandles(western)) return western;
+  const other = OTHER_ENCODINGS.find((encoding) => {
+    const text = decoded(bytes, encoding);
+    return text !== null && beginsWithCandles(text);
+  });
+  if (other !== undefined) {
+    throw new CsvError(null, `${name} is not UTF-8 but ${other}. Save it as UTF-8.`);
+  }
+  throw new CsvError(null, `${name} is not UTF-8, and as Windows-1252 it has no known headings. Save it ` +
+    "as UTF-8 with a first row as date,open,high,low,close,volume.");
+}
+
+function decoded(bytes, encoding) {
+  try {
+    return new TextDecoder(encoding, { fatal: true }).decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
+function beginsWithCandles(text) {
+  try {
+    const lines = linesOf(text);
+    return lines.length > 0 && findHeader(lines, null) !== null;
+  } catch (error) {
+    return error instanceof CsvError && /could each be meant/.test(error.message);
+  }
+}
+
+function notText(name) {
+  return `${name} is not text. From a spreadsheet, save it as CSV first.`;
 }

@@ -10,31 +10,37 @@ const NAMES = {
     "timestamp", "timestamps", "datetime", "date time", "date", "datum", "data", "fecha",
     "trade date", "tradedate", "gmt time", "local time", "open time", "opentime", "time", "zeit",
     "start at", "window start", "ts event", "dtyyyymmdd", "yyyymmdd", "unix", "unixtime",
-    "ts", "t", "日期", "时间", "日付",
+    "ts", "t", "日期", "时间", "時間", "日付", "日時", "날짜", "일자", "дата",
   ],
   clock: ["time", "zeit", "uhrzeit", "heure", "hora", "ora", "tijd"],
   open: [
     "open", "opening", "eroffnung", "eroeffnung", "eroffn", "eroffnungskurs", "erster",
     "ouverture", "ouv", "abertura", "apertura", "otwarcie", "o", "开盘", "开盘价", "始値",
+    "開盤", "開盤價", "시가", "открытие", "откр",
   ],
   high: [
     "high", "highest", "hoch", "hochst", "hochstkurs", "tageshoch", "plus haut", "haut", "hoog",
     "maxima", "maximo", "massimo", "max", "najwyzszy", "h", "最高", "最高价", "高値",
+    "最高價", "고가", "максимум", "макс",
   ],
   low: [
     "low", "lowest", "tief", "tiefst", "tiefstkurs", "tagestief", "plus bas", "bas", "laag",
     "minima", "minimo", "min", "najnizszy", "l", "最低", "最低价", "安値",
+    "最低價", "저가", "минимум", "мин",
   ],
   close: [
     "close", "closing", "schluss", "schlusskurs", "cloture", "clot", "fechamento", "cierre",
     "chiusura", "zamkniecie", "slot", "last", "zuletzt", "dernier", "ultimo", "laatste",
     "latest", "price", "c", "收盘", "收盘价", "終値",
+    "收盤", "收盤價", "종가", "закрытие", "цена",
   ],
   volume: [ // shares first: if both are present, a volume is in money
     "stucke", "stuecke", "stuck", "shares", "number of shares", "no of shares",
     "shares traded", "total traded quantity", "quantity", "quantidade", "quantite",
     "volume", "vol", "volumen", "volumes", "volumefrom", "volume from", "wolumen", "v",
-    "成交量", "出来高",
+    "trading volume", "traded volume", "volume traded", "total volume", "share volume", "qty",
+    "volym", "volum", "volumi", "objem", "hacim", "объем", "cantidad", "quantita", "aantal",
+    "成交量", "交易量", "成交股数", "成交股數", "出来高", "売買高", "거래량",
   ],
   ticks: ["tickvol", "tick volume", "tickvolume", "ticks"],
   symbol: [
@@ -60,7 +66,7 @@ const BEFORE = [
 /** "<CLOSE>", "4. close", "Close*" -> "close"; "Eröffnung" -> "eroffnung" */
 function simplified(heading) {
   const spaced = heading.replace(/(?<=[a-z])(?=[A-Z])/g, " "); // openTime
-  const letters = spaced.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  const letters = spaced.normalize("NFKD").replace(/\p{M}/gu, "").normalize("NFC").toLowerCase();
   const text = letters.replaceAll("ß", "ss").replace(/^\s*\d+[a-z]?\.\s+|\.\d+\s*$/g, "");
   return (text.match(/\p{L}+/gu) ?? []).join(" ");
 }

@@ -8,6 +8,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from tradingbot.typing import Floats
+
 PRICES = ["open", "high", "low", "close"]
 
 # The preferred name first, as written by `simplified`: lower case, no accents.
@@ -26,12 +30,13 @@ NAMES: dict[str, tuple[str, ...]] = {
         ),
         *("start at", "window start", "ts event", "dtyyyymmdd", "yyyymmdd", "unix", "unixtime"),
         *("ts", "t"),
-        *("日期", "时间", "日付"),
+        *("日期", "时间", "時間", "日付", "日時", "날짜", "일자", "дата"),
     ),
     "clock": ("time", "zeit", "uhrzeit", "heure", "hora", "ora", "tijd"),
     "open": (
         *("open", "opening", "eroffnung", "eroeffnung", "eroffn", "eroffnungskurs", "erster"),
         *("ouverture", "ouv", "abertura", "apertura", "otwarcie", "o", "开盘", "开盘价", "始値"),
+        *("開盤", "開盤價", "시가", "открытие", "откр"),
     ),
     "high": (
         *(
@@ -46,21 +51,33 @@ NAMES: dict[str, tuple[str, ...]] = {
             "hoog",
         ),
         *("maxima", "maximo", "massimo", "max", "najwyzszy", "h", "最高", "最高价", "高値"),
+        *("最高價", "고가", "максимум", "макс"),
     ),
     "low": (
         *("low", "lowest", "tief", "tiefst", "tiefstkurs", "tagestief", "plus bas", "bas", "laag"),
         *("minima", "minimo", "min", "najnizszy", "l", "最低", "最低价", "安値"),
+        *("最低價", "저가", "минимум", "мин"),
     ),
     "close": (
         *("close", "closing", "schluss", "schlusskurs", "cloture", "clot", "fechamento", "cierre"),
         *("chiusura", "zamkniecie", "slot", "last", "zuletzt", "dernier", "ultimo", "laatste"),
         *("latest", "price", "c", "收盘", "收盘价", "終値"),
+        *("收盤", "收盤價", "종가", "закрытие", "цена"),
     ),
     "volume": (  # shares first: if both are present, a volume is in money
         *("stucke", "stuecke", "stuck", "shares", "number of shares", "no of shares"),
         *("shares traded", "total traded quantity", "quantity", "quantidade", "quantite"),
         *("volume", "vol", "volumen", "volumes", "volumefrom", "volume from", "wolumen", "v"),
-        *("成交量", "出来高"),
+        *(
+            "trading volume",
+            "traded volume",
+            "volume traded",
+            "total volume",
+            "share volume",
+            "qty",
+        ),
+        *("volym", "volum", "volumi", "objem", "hacim", "объем", "cantidad", "quantita", "aantal"),
+        *("成交量", "交易量", "成交股数", "成交股數", "出来高", "売買高", "거래량"),
     ),
     "ticks": ("tickvol", "tick volume", "tickvolume", "ticks"),
     "symbol": (
@@ -117,6 +134,7 @@ def simplified(heading: object) -> str:
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(heading))  # openTime
     text = unicodedata.normalize("NFKD", text).casefold()
     text = "".join(letter for letter in text if not unicodedata.combining(letter))
+    text = unicodedata.normalize("NFC", text)  # Hangul
     text = re.sub(r"^\s*\d+[a-z]?\.\s+|\.\d+\s*$", "", text)  # "1. open"; pandas' "Open.1"
     return " ".join(re.findall(r"[^\W\d_]+", text))
 
@@ -144,6 +162,37 @@ def find_columns(headings: Sequence[object]) -> Columns:
         if prefix and f"{prefix} volume" in names:  # AAPL.Open, AAPL.Volume
             position["volume"] = names.index(f"{prefix} volume")
     return Columns(position, volumes, doubled)
+
+
+def may_be_volume(heading: object, values: Floats, close: Floats) -> bool:
+    """Return whether a column under an unknown heading could be a volume, by its numbers.
+
+    It could be if most values are positive, none is negative, and they differ from each other and
+    from the price.
+    """
+    name = simplified(heading)
+    words = set(name.split())
+    if (
+        name in ("", *_INDEX)
+        or words & (_OTHER | _BEFORE)
+        or any(name in known for known in NAMES.values())
+    ):
+        return False
+    known = values[~np.isnan(values)]
+    if 2 * len(known) < len(values) or (known < 0).any() or 2 * (known > 0).sum() <= len(known):
+        return False
+    with np.errstate(all="ignore"):  # a price of 0
+        ratio = np.sort(values / close)  # NaN last
+    price = ratio[np.isfinite(ratio).sum() // 2]
+    return not 0.5 < price < 2 and (len(known) == 1 or float(np.ptp(known)) > 0)
+
+
+def unknown_volume_note(headings: Sequence[object]) -> str:
+    """Return the note on columns that could be the volume."""
+    return (
+        f"no volume: {' or '.join(map(str, headings))} could be it, but the heading is not known; "
+        "if it counts what is traded, rename it to volume"
+    )
 
 
 def _places(column: str, names: Sequence[str]) -> list[int]:

@@ -19,8 +19,11 @@ from tradingbot.markets.column_names import (
     RUNNING,
     Columns,
     find_columns,
+    may_be_volume,
     simplified,
+    unknown_volume_note,
 )
+from tradingbot.typing import Floats
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +72,26 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
         raise DataError(
             f"the history has a value that is not a number: {error}", symbol=symbol
         ) from error
+    if volume is None and not columns.volumes:
+        _warn_of_unknown_volumes(symbol, frame, columns, bars["close"].to_numpy())
     if (place := columns.position.get("complete")) is not None:
         bars = _without_running(symbol, bars, frame.iloc[:, place])
     bars = _with_prices(symbol, bars, of_several=isinstance(given.columns, pd.MultiIndex))
     return bars if bars.index.is_monotonic_increasing else bars.sort_index(kind="stable")
+
+
+def _warn_of_unknown_volumes(
+    symbol: str, frame: pd.DataFrame, columns: Columns, close: Floats
+) -> None:
+    headings = [
+        name
+        for place, name in enumerate(frame.columns)
+        if place not in columns.position.values()
+        and pd.api.types.is_numeric_dtype(frame.dtypes.iloc[place])
+        and may_be_volume(name, frame.iloc[:, place].to_numpy("float64", na_value=np.nan), close)
+    ]
+    if headings:
+        logger.warning("%s: %s", symbol, unknown_volume_note(headings))
 
 
 def _without_running(symbol: str, bars: pd.DataFrame, states: pd.Series) -> pd.DataFrame:

@@ -409,7 +409,7 @@ def test_an_empty_file_is_reported_even_if_it_is_the_only_one(tmp_path: Path) ->
 
 def test_a_binary_file_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "SPY.csv").write_bytes(bytes(range(255, 127, -1)))
-    with pytest.raises(DataError, match=r"SPY.csv: cannot be read: 'utf-8' codec"):
+    with pytest.raises(DataError, match=r"SPY.csv: cannot be read: it is not UTF-8"):
         csv_service(tmp_path).history("SPY")
 
 

@@ -197,6 +197,26 @@ class PolarsFrame:
         raise ModuleNotFoundError("No module named 'pyarrow'")
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "reported"),
+    [
+        ("Omsatt antall", [900.0, 1100.0] * 5, True),
+        ("VWAP", list(CLOSE), False),  # like the price
+        ("change", [0.1, 0.3] * 5, False),
+        ("momentum", [-900.0, 900.0] * 5, False),  # never a volume
+        ("period", [1440.0] * 10, False),  # the same in every row
+        ("Dividends", [0.0] * 9 + [50.0], False),  # mostly 0
+    ],
+)
+def test_a_column_that_could_be_the_volume_is_reported(
+    caplog: pytest.LogCaptureFixture, name: str, values: list[float], reported: bool
+) -> None:
+    frame = BARS.drop(columns="volume").assign(**{name: values})
+    assert "volume" not in normalised("SPY", frame)
+    assert (f"SPY: no volume: {name} could be it" in caplog.text) == reported
+    assert bool(caplog.records) == reported
+
+
 def test_a_frame_of_polars_is_read_without_pyarrow() -> None:
     days = [date(2026, 11, 19), date(2026, 11, 20)]
     prices = {name: [10.0, 11.0] for name in ("Open", "High", "Low", "Close")}

@@ -22,7 +22,13 @@ from tradingbot.data.sources.csv_times import (
     read_times,
 )
 from tradingbot.errors import DataError
-from tradingbot.markets.column_names import PRICES, RUNNING, simplified
+from tradingbot.markets.column_names import (
+    PRICES,
+    RUNNING,
+    may_be_volume,
+    simplified,
+    unknown_volume_note,
+)
 from tradingbot.typing import Flags, Floats
 
 # relative difference between the volume in one currency and volume x price in the other
@@ -71,6 +77,8 @@ class _File:
             rows[name] = numbers[self._position[name]]
         if (volume := self._volume(numbers, rows["close"])) is not None:
             rows["volume"] = volume
+        elif len(numbers) == len(PRICES):
+            self._note_unknown_volumes(bars, rows["close"].to_numpy(), mark or ".")
         rows.index = pd.Index(np.array(self._table.lines)[bars])
         if not self._table.header.cells:
             self._refuse_other_order(rows)
@@ -163,6 +171,16 @@ class _File:
         names = " and ".join(map(self._name, choices))
         self._notes.append(f"no volume: none of {names} is known to be in units of {ticker}")
         return None
+
+    def _note_unknown_volumes(self, bars: Flags, close: Floats, mark: str) -> None:
+        headings = [
+            cell.strip()
+            for place, cell in enumerate(self._table.header.cells)
+            if place not in self._position.values()
+            and may_be_volume(cell, to_floats(self._table.column(place), mark)[0][bars], close)
+        ]
+        if headings:
+            self._notes.append(unknown_volume_note(headings))
 
     def _ticker(self) -> str:
         """Return the letters and digits of a ticker in a column or of the file name."""

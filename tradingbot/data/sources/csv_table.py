@@ -1,21 +1,20 @@
-"""Read a file of candles as text cells: its encoding, separator, header and rows.
+"""Read a file of candles as text cells: its separator, header and rows.
 
-The Space's page follows the same rules (kronos_space/static/table.js). Both are tested with
+The Space's page follows the same rules (kronos_space/static/candles.js). Both are tested with
 tests/data/candle_files.yaml.
 """
 
 import csv
 import io
 import json
-import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 
+from tradingbot.data.sources.csv_encoding import read_text
 from tradingbot.data.sources.csv_numbers import NUMERIC
 from tradingbot.data.sources.csv_times import is_clock, is_time
 from tradingbot.errors import DataError
@@ -64,7 +63,7 @@ class Table:
 
 def read_table(file: Path) -> Table:
     """Read the cells of `file`. Raises DataError if it holds no table of candles."""
-    text = _text(file)
+    text = read_text(file, _begins_with_candles)
     if not text.strip():
         raise DataError(f"{file}: the file is empty; expected a header and one row per bar")
     if re.match(r"\s*\[\s*[\[{]", text):
@@ -88,44 +87,6 @@ def read_table(file: Path) -> Table:
     return table
 
 
-def _text(file: Path) -> str:
-    """Decode UTF-8, UTF-16 (written by spreadsheets) or Windows-1252."""
-    try:
-        content = _content(file)
-        text = _decoded(content)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from error
-    if "\0" in text:
-        raise DataError(f"{file}: cannot be read: it is not text; save it as CSV")
-    return text.removeprefix("\ufeff")
-
-
-def _content(file: Path) -> bytes:
-    """Read a regular file. Raise OSError for a FIFO or a device, which may never end."""
-    # O_NONBLOCK: opening a FIFO without a writer would block
-    opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(opened).st_mode):
-        os.close(opened)
-        raise OSError("it is not a regular file")
-    with os.fdopen(opened, "rb") as stream:
-        return stream.read()
-
-
-def _decoded(content: bytes) -> str:
-    encodings = ["utf-8-sig", "cp1252"]
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encodings.insert(0, "utf-16")
-    elif b"\0" in content[:2]:  # no byte order mark; the first letter is ASCII
-        encodings.insert(0, "utf-16-be" if content[0] == 0 else "utf-16-le")
-    errors: dict[str, UnicodeDecodeError] = {}
-    for encoding in encodings:
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError as error:
-            errors[encoding] = error
-    raise errors["utf-8-sig"]
-
-
 def _from_json(file: Path, text: str) -> str:
     """Convert a list of lists or of objects, as returned by APIs, to CSV lines."""
     try:
@@ -143,22 +104,11 @@ def _from_json(file: Path, text: str) -> str:
 
 def _header(file: Path, text: str) -> Header:
     """Find the header, or the first row of a file without one."""
-    nearest: Header | None = None
-    words = set()  # separators of lines that could be a header with unknown names
-    for number, line in _first_lines(text):
-        if found := _without_header(number, line):
-            if found.separator in words:
-                break
-            return found
-        for header in _readings(number, line.lstrip("#% ")):
-            if not header.columns.missing:
-                for doubled in header.columns.doubled.values():
-                    raise DataError(f"{file} row {number}: {doubled}")
-                return header
-            if nearest is None or len(header.columns.missing) < len(nearest.columns.missing):
-                nearest = header
-            if sum(any(map(str.isalpha, cell)) for cell in header.cells) >= 4:
-                words.add(header.separator)
+    header, nearest = _search(text)
+    if header is not None:
+        for doubled in header.columns.doubled.values():
+            raise DataError(f"{file} row {header.line}: {doubled}")
+        return header
     if nearest is None:
         raise DataError(f"{file}: the file is empty; expected a header and one row per bar")
     missing = ["timestamp" if name == "time" else name for name in nearest.columns.missing]
@@ -168,6 +118,27 @@ def _header(file: Path, text: str) -> Header:
         f"{file}: no column {', '.join(missing)}; {which} has {shown:.200}; "
         "expected timestamp,open,high,low,close,volume"
     )
+
+
+def _search(text: str) -> tuple[Header | None, Header | None]:
+    """Return the header, or None, and the line that is most like one."""
+    nearest: Header | None = None
+    words = set()  # separators of lines that could be a header with unknown names
+    for number, line in _first_lines(text):
+        if found := _without_header(number, line):
+            return (None if found.separator in words else found), nearest
+        for header in _readings(number, line.lstrip("#% ")):
+            if not header.columns.missing:
+                return header, nearest
+            if nearest is None or len(header.columns.missing) < len(nearest.columns.missing):
+                nearest = header
+            if sum(any(map(str.isalpha, cell)) for cell in header.cells) >= 4:
+                words.add(header.separator)
+    return None, nearest
+
+
+def _begins_with_candles(text: str) -> bool:
+    return text.lstrip()[:1] == "[" or _search(text)[0] is not None
 
 
 def _first_lines(text: str) -> Iterator[tuple[int, str]]:
