@@ -8,7 +8,7 @@ invalid JSON.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Float,
     Integer,
     LargeBinary,
+    Select,
     String,
     Text,
     and_,
@@ -94,11 +95,11 @@ def damaged_rows(session: Session, tables: Iterable[type[Base]] = RANGES) -> Ite
             continue
         if _rows(session, table) > _LARGE:
             continue
-        conditions = _conditions(table) | _of_json(session, table)
-        counts = _faults(session, conditions)
+        dialect = session.connection().dialect.name
+        counts = _faults(session, table, dialect)
         if count := counts.pop(ANY):
             names = _first_names([name for name, faults in counts.items() if faults])
-            tickers = _tickers(session, table, _broken(conditions.values()))
+            tickers = _tickers(session, table, _broken(_every_condition(table, dialect).values()))
             rows = "1 row is" if count == 1 else f"{count} rows are"
             yield (
                 f"{table.__tablename__}: {rows} damaged ({names}){tickers} and "
@@ -204,9 +205,14 @@ def _of_column(column: Any, bounds: tuple[float, float] | None) -> ColumnElement
     return None
 
 
-def _of_json(session: Session, table: type[Base]) -> dict[str, ColumnElement[bool]]:
+@cache
+def _every_condition(table: type[Base], dialect: str) -> dict[str, ColumnElement[bool]]:
+    return _conditions(table) | _of_json(table, dialect)
+
+
+def _of_json(table: type[Base], dialect: str) -> dict[str, ColumnElement[bool]]:
     """Return the conditions that JSON columns contain valid JSON of the right type."""
-    on_sqlite = session.connection().dialect.name == "sqlite"
+    on_sqlite = dialect == "sqlite"
     conditions = {}
     for column in table.__table__.columns:
         if not isinstance(column.type, Json):
@@ -257,16 +263,20 @@ def _of_trades(table: type[Base]) -> dict[str, ColumnElement[bool]]:
 # messages -----------------------------------------------------------------------------------
 
 
-def _faults(session: Session, conditions: Mapping[str, ColumnElement[bool]]) -> dict[str, int]:
+def _faults(session: Session, table: type[Base], dialect: str) -> dict[str, int]:
     """Return how many rows lack each condition, and how many lack any, under the name ANY."""
-    broken = {ANY: _broken(conditions.values())}
-    broken |= {name: _broken([condition]) for name, condition in conditions.items()}
-    counts = [
-        func.coalesce(func.sum(case((condition, 1), else_=0)), 0) for condition in broken.values()
-    ]
-    query = select(*counts).where(broken[ANY])
+    query = _count_of_faults(table, dialect)
     found = session.execute(query, execution_options={EVERY_ROW: True}).one()
-    return dict(zip(broken, map(int, found), strict=True))
+    return dict(zip((ANY, *_every_condition(table, dialect)), map(int, found), strict=True))
+
+
+@cache  # building the query takes longer than executing it
+def _count_of_faults(table: type[Base], dialect: str) -> Select[Any]:
+    conditions = _every_condition(table, dialect)
+    anything = _broken(conditions.values())
+    broken = [anything, *(_broken([condition]) for condition in conditions.values())]
+    counts = [func.coalesce(func.sum(case((condition, 1), else_=0)), 0) for condition in broken]
+    return select(*counts).where(anything)
 
 
 def _tickers(session: Session, table: type[Base], broken: ColumnElement[bool]) -> str:
