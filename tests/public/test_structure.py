@@ -16,7 +16,6 @@ import typer
 
 from kronos_space.deployment import commands
 from kronos_space.deployment.contents import NOT_SERVED, uploaded_files
-from scripts import words
 from tests.support import ROOT
 from tradingbot.cli import main
 
@@ -42,11 +41,6 @@ MAY_IMPORT_LATE = (
     "tradingbot/cli/trader_entry.py",
     "kronos_space/__main__.py",
 )
-
-
-@pytest.mark.slow  # reads all files
-def test_no_text_contains_a_phrase_of_the_word_list() -> None:
-    assert [str(finding) for finding in words.findings(words.project_files())] == []
 
 
 def test_no_module_is_too_long() -> None:

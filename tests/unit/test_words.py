@@ -1,4 +1,4 @@
-"""`scripts/words.py` finds the phrases of its list; tests/public holds the project to it."""
+"""`scripts/words.py` finds the phrases of its list; `make lint` holds the project to it."""
 
 from pathlib import Path
 

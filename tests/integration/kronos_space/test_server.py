@@ -76,7 +76,7 @@ def refuses(url: str) -> bool:
 def test_sigterm_lets_running_and_waiting_requests_finish_and_the_status_is_0(log: Path) -> None:
     # the time is enough for a busy machine, where two seconds of work may take half a minute
     with serving(log, KRONOS_SHUTDOWN_TIMEOUT="100") as server, ThreadPoolExecutor() as pool:
-        work = {"requests": [long_request()] * 4}
+        work = {"requests": [long_request(30)] * 4}
         answer = pool.submit(requests.post, f"{server.url}/predict/batch", json=work, timeout=120)
         until(lambda: metric(server.url, "kronos_queue_series") > 0)
         status, output = server.stop()

@@ -237,9 +237,14 @@ def halted(first: int, last: int, until: int, *, volume: int | None = None) -> d
     return {day: (100 + at, 100 + at, volume if first <= at <= last else 9) for at, day in shown}
 
 
-@pytest.mark.parametrize("between", [True, False], ids=["a round meanwhile", "none"])
-@pytest.mark.parametrize("volume", [None, 0])
-@pytest.mark.parametrize(("missed", "fills"), [(1, True), (19, True), (20, False), (30, False)])
+@pytest.mark.parametrize(  # between: with a round while it is halted
+    ("missed", "fills", "volume", "between"),
+    [
+        *((missed, missed < 20, None, True) for missed in (1, 19, 20, 30)),
+        *((missed, missed < 20, volume, False) for missed in (19, 20) for volume in (None, 0)),
+        (20, False, 0, True),
+    ],
+)
 def test_an_order_of_a_halted_ticker_lapses_after_20_sessions_with_a_message(
     exchange: Exchange, missed: int, fills: bool, volume: int | None, between: bool
 ) -> None:

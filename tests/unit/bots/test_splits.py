@@ -106,15 +106,20 @@ def trades(url: str) -> list[Trade]:
 # splits -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ratio", RATIOS)
-@pytest.mark.parametrize("later", [1, 60])  # sessions; 60 are many times the bot's period
-@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize(  # later: sessions; 60 are many times the bot's period
+    ("ratio", "later", "tells"),
+    [
+        *((ratio, 60, False) for ratio in RATIOS),
+        *((ratio, 60, True) for ratio in (10.0, 1.043, 1 / 8)),
+        *((ratio, 1, tells) for ratio in (10.0, 1.043, 1 / 8) for tells in (True, False)),
+    ],
+)
 def test_a_split_of_any_ratio_keeps_the_value_of_the_position(
     sqlite_url: str, ratio: float, later: int, tells: bool
 ) -> None:
     bot(sqlite_url, CorporateActionSource(50), 1).run()
     bought = portfolio(sqlite_url)["AAPL"]
-    for _ in range(3):  # applied once, however often rounds run
+    for _ in range(2):  # applied once, however often rounds run
         done = bot(
             sqlite_url, CorporateActionSource(50 + later, {50 + later: ratio}, tells=tells)
         ).run()
