@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from kronos_space.server.pages import STATIC
-from tests.support.browser import chromium
 from tests.support.candle_files import CandleFile, every_candle_file, moment
 from tradingbot.markets import column_names
 
@@ -24,13 +23,13 @@ READ = """async ([content, ticker]) => {
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def page(browser: Browser) -> Iterator[Page]:
     """A page with only the reader's scripts, without a server."""
-    with chromium() as browser:
-        page = browser.new_page()
-        for script in ("headings.js", "cells.js", "candles.js"):
-            page.add_script_tag(path=STATIC / script)
-        yield page
+    page = browser.new_page()
+    for script in ("headings.js", "cells.js", "candles.js"):
+        page.add_script_tag(path=STATIC / script)
+    yield page
+    page.close()
 
 
 @every_candle_file

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.support import ROOT
-from tests.support.browser import chromium
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +23,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(site: Path) -> Iterator[Page]:
+def page(browser: Browser, site: Path) -> Iterator[Page]:
     """The landing page. Requests outside the site fail the test."""
-    with chromium() as browser:
-        page = browser.new_page()
-        page.set_default_timeout(60_000)
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((site / "index.html").as_uri())
-        yield page
-        assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "index.html").as_uri())
+    yield page
+    page.close()
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
 
 
 def test_search_works_in_pages_opened_as_files(page: Page) -> None:

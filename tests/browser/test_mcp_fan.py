@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import Browser, Frame, Page, expect
 
 from tests.support import ROOT
-from tests.support.browser import chromium
 
 FAN = ROOT / "tradingbot/ai/mcp/fan.html"
 # the policy of a host for a page that declares none
@@ -57,12 +56,6 @@ def forecast(days: int = 5, **changes: Any) -> dict[str, Any]:
 
 def result(document: dict[str, Any]) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": "in words"}], "structuredContent": document}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

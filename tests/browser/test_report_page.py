@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import chromium
 from tests.support.records import Past
 from tradingbot.persistence.engine import dispose_engines
 from tradingbot.reports.page import packed_plotly, render_page
@@ -19,12 +18,6 @@ expect.set_options(timeout=60_000)  # a busy machine takes seconds to load plotl
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 TICKERS = [f"T{number:02}" for number in range(12)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -20,18 +20,11 @@ from kronos_space.schemas import ForecastRequest
 from kronos_space.server.pages import OUTCOME_BARS, SAMPLES, STATIC
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import load_checkpoint
-from tests.support.browser import chromium
 from tests.support.candles import bars
 from tests.support.checkpoints import NANO
 from tradingbot.data.service import DataService
 
 expect.set_options(timeout=60_000)  # a busy machine takes seconds to load plotly
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
