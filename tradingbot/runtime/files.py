@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ELOOP
 from pathlib import Path
 
 from tradingbot.errors import ConfigError
@@ -20,11 +21,17 @@ def replaced(out: Path) -> Iterator[Path]:
     Raises:
         ConfigError: The file cannot be written; raised before anything else is done.
     """
-    target = out.resolve()  # a link's target is replaced, not the link
-    if target.exists() and not target.is_file():
+    try:
+        target = out.resolve()  # a link's target is replaced, not the link
+        is_other = target.exists() and not target.is_file()
+    except OSError as error:  # such as a name that is too long
+        raise _unwritable(out, error) from error
+    except RuntimeError as error:
+        raise _unwritable(out, OSError(ELOOP, os.strerror(ELOOP))) from error
+    if is_other:
         raise ConfigError(f"--out={str(out)!r} is not a file; expected one such as report.html")
     try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
     except OSError as error:
         raise _unwritable(out, error) from error
     os.close(descriptor)
