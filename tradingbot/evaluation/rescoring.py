@@ -1,5 +1,6 @@
 """Score the stored forecasts on demand: all of them, some tickers, or one model."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,7 +76,7 @@ def rescore(
     init_db(url)
     sessions = partial(get_db_session, url)
     with sessions() as session:
-        warn_of_damaged_rows(session)
+        warn_of_damaged_rows(session, most=math.inf)  # scoring reads the whole ledger anyway
         if not has_forecasts(session, model=model, symbols=symbols):
             which = "such" if model is not None or symbols is not None else "any"
             raise DatabaseError(f"{database} has no forecasts of {which} kind: {REMEDY}")

@@ -32,6 +32,7 @@ from tradingbot.typing import SessionFactory
 REMEDY = "`kronosbot run` fills it; for another one, set DATABASE_URL or give --database-url"
 
 NOTICE = timedelta(days=60)  # report calendars that end within this time
+CHECKED = 500_000  # rows to check for damage, half a second; `kronosbot score` checks all
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         settings = replace(settings, data_source=source)
         clock, active = _clock_and_tickers(settings, lambda: nullcontext(session))
         known = read_models(session, freshest)
-        damage = list(damaged_rows(session))
+        damage = list(damaged_rows(session, most=CHECKED))
     latest = _latest_sessions({*active, *(known.symbol for known in freshest)}, clock)
     stale = _stale(active, freshest, latest)
     return replace(

@@ -30,7 +30,6 @@ from sqlalchemy import (
     not_,
     or_,
     select,
-    text,
     true,
     type_coerce,
 )
@@ -45,6 +44,7 @@ from tradingbot.formatting import quoted
 from tradingbot.persistence.columns import Base, Json
 from tradingbot.persistence.models import KronosForecast, KronosPrediction, Trade
 from tradingbot.persistence.row_ranges import NEWER, NUMBER, RANGES, SIDES, YEARS
+from tradingbot.persistence.table_sizes import smallest_tables
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ ANY = ""  # key of a total; not the name of a column
 _LONGEST = 500  # characters of a text in a primary key
 _OPTIONAL = ("model_revision", "bars_hash")  # columns of a primary key that are "" if unknown
 _SHOWN = 5  # maximum number of names in a message
-_LARGE = 2_000_000  # rows; counting damaged rows takes about a second per million
+MOST = 2_000_000  # rows that `damaged_rows` reads; a million takes about a second
 _FACTORS = (1e-290, 1e290)  # prices whose product with _FARTHEST is a float
 _FARTHEST = 1e9  # largest ratio of a predicted close and the last close, either way
 
@@ -79,23 +79,26 @@ def leave_out_damaged(state: ORMExecuteState) -> None:
         state.statement = state.statement.options(*_criteria())
 
 
-def damaged_rows(session: Session, tables: Iterable[type[Base]] = RANGES) -> Iterator[str]:
+def damaged_rows(
+    session: Session, tables: Iterable[type[Base]] = RANGES, *, most: float = MOST
+) -> Iterator[str]:
     """Yield a sentence for each table with damaged rows.
 
-    Tables of an older schema and tables too large to read each time are skipped.
+    Tables of an older schema are skipped, and the largest ones if there are more than `most` rows
+    in all.
     """
     found = inspect(session.connection())
     columns_by_table = {
         name: {column["name"] for column in found.get_columns(name)}
         for name in found.get_table_names()
     }
-    for table in tables:
-        columns = {*table.__table__.columns.keys()}
-        if not columns <= columns_by_table.get(table.__tablename__, set()):
-            continue
-        if _rows(session, table) > _LARGE:
-            continue
-        dialect = session.connection().dialect.name
+    current = [
+        table
+        for table in tables
+        if {*table.__table__.columns.keys()} <= columns_by_table.get(table.__tablename__, set())
+    ]
+    dialect = session.connection().dialect.name
+    for table in smallest_tables(session, current, most):
         counts = _faults(session, table, dialect)
         if count := counts.pop(ANY):
             names = _first_names([name for name, faults in counts.items() if faults])
@@ -107,9 +110,11 @@ def damaged_rows(session: Session, tables: Iterable[type[Base]] = RANGES) -> Ite
             )
 
 
-def warn_of_damaged_rows(session: Session, tables: Iterable[type[Base]] = RANGES) -> None:
-    """Log a warning for each table with damaged rows."""
-    for sentence in damaged_rows(session, tables):
+def warn_of_damaged_rows(
+    session: Session, tables: Iterable[type[Base]] = RANGES, *, most: float = MOST
+) -> None:
+    """Log a warning for each table with damaged rows; arguments as in `damaged_rows`."""
+    for sentence in damaged_rows(session, tables, most=most):
         logger.warning(sentence)
 
 
@@ -117,17 +122,6 @@ def count_damaged(session: Session, table: type[Base], *matching: ColumnElement[
     """Count the damaged rows of this table that match."""
     query = select(func.count()).select_from(table).where(damaged(table), *matching)
     return session.scalar(query, execution_options={EVERY_ROW: True}) or 0
-
-
-def _rows(session: Session, table: type[Base]) -> int:
-    """Return Postgres' estimate of the rows, with partitions; 0 on SQLite: files are small."""
-    if session.connection().dialect.name != "postgresql":
-        return 0
-    estimate = text(
-        "SELECT sum(greatest(reltuples, 0)) FROM pg_class WHERE oid = to_regclass(:name)"
-        " OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(:name))"
-    )
-    return int(session.scalar(estimate, {"name": table.__tablename__}) or 0)
 
 
 # conditions on a row ------------------------------------------------------------------------

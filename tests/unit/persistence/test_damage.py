@@ -20,6 +20,7 @@ from sqlalchemy import (
     Select,
     String,
     event,
+    func,
     insert,
     select,
     text,
@@ -37,7 +38,13 @@ from tradingbot.persistence.damage import count_damaged, damaged_rows
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored, store_forecasts
 from tradingbot.persistence.ledger import ledger_parts, read_part
-from tradingbot.persistence.models import BotRow, KronosForecast, KronosPrediction, Trade
+from tradingbot.persistence.models import (
+    BotRow,
+    HistoricData,
+    KronosForecast,
+    KronosPrediction,
+    Trade,
+)
 from tradingbot.persistence.row_ranges import NEWER
 from tradingbot.reports.combination_shares import read_shares_by_day
 
@@ -224,6 +231,23 @@ def test_columns_of_invalid_json_are_named(database: str) -> None:
         assert line.startswith(
             "kronos_forecasts: 16 rows are damaged (shares) of AAPL and left out"
         )
+
+
+def test_the_largest_tables_are_not_checked_beyond_a_total_of_rows(database: str) -> None:
+    PAST.store(database)
+    tables = KronosForecast, HistoricData
+    with get_db_session(database) as session:
+        rows = [session.scalar(select(func.count()).select_from(table)) or 0 for table in tables]
+        session.execute(text("ANALYZE"))  # Postgres estimates the rows
+        session.execute(text("UPDATE kronos_forecasts SET last_close = -1"))
+        session.execute(text("UPDATE historic_data SET close = -1"))
+    assert 0 < rows[0] < rows[1]
+    with get_db_session(database) as session:
+        for most, checked in ((sum(rows), [0, 1]), (sum(rows) - 1, [0]), (rows[0] - 1, [])):
+            said = list(damaged_rows(session, tables, most=most))
+            assert [line.partition(":")[0] for line in said] == [
+                tables[place].__tablename__ for place in checked
+            ]
 
 
 SHARES = [
