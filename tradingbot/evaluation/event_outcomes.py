@@ -26,7 +26,7 @@ from tradingbot.evaluation.outcomes import (
 from tradingbot.markets.candles import PRICES
 from tradingbot.path_events.chances import happened_by_step
 from tradingbot.path_events.grammar import Event, parse_event
-from tradingbot.persistence.events import StoredChance, event_parts, read_events
+from tradingbot.persistence.events import StoredChances, event_parts, read_events
 from tradingbot.persistence.ledger import LedgerPart
 from tradingbot.typing import Flags, Floats, SessionFactory, Times
 
@@ -89,19 +89,18 @@ def _bars(bars: BarsOf, symbol: str, interval: str, since: datetime) -> pd.DataF
 
 
 def _joined(
-    part: LedgerPart, chances: list[StoredChance], history: pd.DataFrame
+    part: LedgerPart, stored: list[StoredChances], history: pd.DataFrame
 ) -> Iterator[EventOutcomes | Unresolved]:
     """Yield the outcomes of each event, then the probabilities without an outcome."""
     left_out: Counter[tuple[UnresolvedReason, str]] = Counter()
     market = _Market(part, history)
-    for text, group in groupby(chances, lambda chance: chance.event):
-        of_event = list(group)
+    for chances in stored:
         try:
-            event = parse_event(text)
+            event = parse_event(chances.event)
         except ValueError:
-            left_out[UnresolvedReason.NO_EVENT, text] += len(of_event)
+            left_out[UnresolvedReason.NO_EVENT, chances.event] += len(chances)
             continue
-        yield from market.outcomes(event, of_event, left_out)
+        yield from market.outcomes(event, chances, left_out)
     for (reason, detail), count in left_out.items():
         yield Unresolved(part.symbol, part.model_name, reason, count, detail)
 
@@ -118,14 +117,12 @@ class _Market:
     def outcomes(
         self,
         event: Event,
-        chances: list[StoredChance],
+        chances: StoredChances,
         left_out: Counter[tuple[UnresolvedReason, str]],
     ) -> Iterator[EventOutcomes]:
         """Yield the outcomes of one event by revision; count those without one in `left_out`."""
-        as_of = np.array([chance.as_of for chance in chances], dtype="datetime64[s]")
-        target = np.array([chance.target for chance in chances], dtype="datetime64[s]")
-        step = np.array([chance.step for chance in chances], dtype="int64")
-        start, has_start = positions(self._times, as_of)
+        target, step = chances.target, chances.step
+        start, has_start = positions(self._times, chances.as_of)
         end, has_end = positions(self._times, target)
         newest = self._times[-1]
         reasons = {  # the first true reason is reported
@@ -142,13 +139,11 @@ class _Market:
             left_out[reason, f"{pd.Timestamp(newest):%Y-%m-%d}" if ended else ""] += 1
         if not scored.any():
             return
-        last_close = np.array([chance.last_close for chance in chances])
+        last_close = chances.last_close[scored]
         happened = np.zeros(len(chances), dtype=bool)
-        happened[scored] = self._happened(event, start[scored], end[scored], last_close[scored])
-        revision = np.array([chance.revision for chance in chances], dtype=object)
-        probability = np.array([chance.probability for chance in chances])
-        for name in dict.fromkeys(revision[scored]):
-            of_revision = scored & (revision == name)
+        happened[scored] = self._happened(event, start[scored], end[scored], last_close)
+        for name in dict.fromkeys(chances.revision[scored]):
+            of_revision = scored & (chances.revision == name)
             yield EventOutcomes(
                 symbol=self._part.symbol,
                 model_name=self._part.model_name,
@@ -157,7 +152,7 @@ class _Market:
                 event=event.text,
                 target=target[of_revision],
                 step=step[of_revision],
-                probability=probability[of_revision],
+                probability=chances.probability[of_revision],
                 happened=happened[of_revision],
             )
 

@@ -109,6 +109,7 @@ def resolve_outcomes(
     symbols: Collection[str] | None = None,
     since: datetime | None = None,
     targets: Targets | None = None,
+    raw_only: bool = False,
 ) -> Iterator[ForecastOutcomes | Unresolved]:
     """Join the stored forecasts with realised closes, ticker by ticker, in order of their names.
 
@@ -124,6 +125,7 @@ def resolve_outcomes(
         symbols: Only these tickers.
         since: Only forecasts with this `as_of` or a later one.
         targets: Only target sessions after the first time and before the second.
+        raw_only: Read only the model's quantiles, which then stand for the served ones too. Faster.
     """
     with sessions() as session:
         parts = ledger_parts(session, model=model, symbols=symbols, since=since, targets=targets)
@@ -135,7 +137,9 @@ def resolve_outcomes(
             if isinstance(past, DataError):
                 reason = UnresolvedReason.NO_CANDLES
                 yield Unresolved(symbol, part.model_name, reason, part.count, past.reason)
-            elif rows := read_part(sessions, part, since=since, targets=targets):
+                continue
+            rows = read_part(sessions, part, since=since, targets=targets, raw_only=raw_only)
+            if rows:
                 yield from _joined(part, rows, past)
 
 

@@ -165,7 +165,9 @@ class NightlyPostprocessing:
             return self._bars(symbol, interval, since)["close"]
 
         since = of.as_of - RECORD
-        record = resolve_outcomes(self._sessions, closes, model=of.model_name, since=since)
+        record = resolve_outcomes(
+            self._sessions, closes, model=of.model_name, since=since, raw_only=True
+        )
         fitted = fit(part for part in record if isinstance(part, ForecastOutcomes))
         with self._sessions() as session:
             for fitted_step in fitted:

@@ -4,8 +4,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Row, delete, func, inspect, select
 
 from tradingbot.forecast import Forecast, price_scale
@@ -13,10 +16,10 @@ from tradingbot.path_events.chances import EventChance
 from tradingbot.path_events.grammar import parse_event
 from tradingbot.persistence.columns import columns_of, primary_key_of
 from tradingbot.persistence.event_models import KronosEvent, KronosEventScore
-from tradingbot.persistence.ledger import LedgerPart, first_complete
+from tradingbot.persistence.ledger import LedgerPart, as_times, first_complete
 from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS
 from tradingbot.persistence.upsert import upsert
-from tradingbot.typing import SessionFactory
+from tradingbot.typing import Floats, SessionFactory, Times
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -26,16 +29,19 @@ _SAME = 1e-3  # a smaller relative difference of closes is a correction, not a s
 
 
 @dataclass(frozen=True)
-class StoredChance:
-    """The stored probability of one event by the end of one bar."""
+class StoredChances:
+    """n stored probabilities of one event, sorted by `as_of`, then `target`."""
 
     event: str
-    revision: str  # "" if unknown
-    as_of: datetime
-    target: datetime
-    step: int
-    last_close: float
-    probability: float
+    revision: NDArray[Any]  # (n,) text, "" if unknown
+    as_of: Times  # (n,) whole seconds, naive UTC
+    target: Times  # (n,)
+    step: NDArray[np.int64]  # (n,) bars ahead
+    last_close: Floats  # (n,)
+    probability: Floats  # (n,)
+
+    def __len__(self) -> int:
+        return len(self.step)
 
 
 def event_parts(
@@ -56,8 +62,8 @@ def event_parts(
     return [LedgerPart(*row) for row in sorted(rows.all())]
 
 
-def read_events(sessions: SessionFactory, part: LedgerPart) -> list[StoredChance]:
-    """Return the probabilities of this part by event, `as_of` and target.
+def read_events(sessions: SessionFactory, part: LedgerPart) -> list[StoredChances]:
+    """Return the probabilities of this part, one item per event.
 
     Of several vintages the same one counts as for the forecast.
     """
@@ -82,10 +88,23 @@ def read_events(sessions: SessionFactory, part: LedgerPart) -> list[StoredChance
     with sessions() as session:
         rows = session.execute(query).all()
     return [
-        StoredChance(*row[:-1])
-        for _, of_event in groupby(rows, key=lambda row: row.event)
-        for row in first_complete(part, list(of_event))
+        _as_arrays(first_complete(part, list(of_event)))
+        for _, of_event in groupby(rows, key=itemgetter(0))
     ]
+
+
+def _as_arrays(rows: Sequence[Row[Any]]) -> StoredChances:
+    """Convert rows of one event, at least one."""
+    events, revision, as_of, target, step, last_close, probability, _ = zip(*rows, strict=True)
+    return StoredChances(
+        events[0],
+        np.array(revision, dtype=object),
+        as_times(as_of),
+        as_times(target),
+        np.array(step, dtype="int64"),
+        np.array(last_close, dtype="float64"),
+        np.array(probability, dtype="float64"),
+    )
 
 
 def store_event_scores(session: "Session", rows: Sequence[Mapping[str, Any]]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Row, Select, Text, cast, func, select
+from sqlalchemy import ColumnElement, Row, Select, Text, cast, func, null, select
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DataError
@@ -83,9 +83,11 @@ def read_part(
     *,
     since: datetime | None = None,
     targets: Targets | None = None,
+    raw_only: bool = False,
 ) -> LedgerRows | None:
     """Return the forecasts of this part, from `since` on; None if there are none.
 
+    With `raw_only` the model's quantiles are read alone, as if nothing else had been served.
     They are decoded after the transaction, because a server may end an idle transaction.
     """
     query = select_rows(
@@ -93,17 +95,22 @@ def read_part(
         _LEDGER.interval == part.interval,
         _LEDGER.model_name == part.model_name,
         *_within(since, targets),
+        raw_only=raw_only,
     )
     with sessions() as session:
         rows = first_complete(part, session.execute(query).all())
     return rows_as_arrays(rows) if rows else None
 
 
-def select_rows(*conditions: ColumnElement[bool]) -> Select[Any]:
-    """Return a query of the columns for `rows_as_arrays`.
+def select_rows(*conditions: ColumnElement[bool], raw_only: bool = False) -> Select[Any]:
+    """Return a query of the columns for `rows_as_arrays`; `raw_only` as in `read_part`.
 
     It is sorted by symbol, `as_of`, target, and time of making.
     """
+    post_processed: dict[str, Any] = {
+        "calibrated": null() if raw_only else _LEDGER.calibrated_quantiles,
+        "combined": null() if raw_only else _LEDGER.combined_quantiles,
+    }
     columns: list[Any] = [
         func.coalesce(_LEDGER.model_revision, ""),
         _LEDGER.as_of,
@@ -113,8 +120,7 @@ def select_rows(*conditions: ColumnElement[bool]) -> Select[Any]:
         _LEDGER.predicted_close,
         _LEDGER.prob_up,
         cast(_LEDGER.close_quantiles, Text),  # as text, so that many can be decoded together
-        cast(_LEDGER.calibrated_quantiles, Text),
-        cast(_LEDGER.combined_quantiles, Text),
+        *(cast(quantiles, Text).label(kind) for kind, quantiles in post_processed.items()),
         _LEDGER.symbol,
         _LEDGER.prediction_made_at,
     ]
@@ -274,8 +280,8 @@ def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
         served = np.where(np.isnan(quantiles), served, quantiles)
     return (
         np.array(revision, dtype=object),
-        _times(as_of),
-        _times(target),
+        as_times(as_of),
+        as_times(target),
         np.array(step, dtype="int64"),
         np.array(close, dtype="float64") / scale,
         np.array(prob_up, dtype="float64"),
@@ -286,7 +292,7 @@ def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
     )
 
 
-def _times(moments: Sequence[datetime]) -> Times:
+def as_times(moments: Sequence[datetime]) -> Times:
     """Convert to datetime64, twenty times as fast as numpy does."""
     times: Times = pd.DatetimeIndex(list(moments)).to_numpy().astype("datetime64[s]")
     return times

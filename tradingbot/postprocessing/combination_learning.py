@@ -153,7 +153,10 @@ def _panels(
 
     since = targets[0] - timedelta(days=2 * horizon + 14)  # includes weekends and holidays
     found: Panels = {}
-    for outcomes in resolve_outcomes(sessions, closes, model=name, since=since, targets=targets):
+    resolved = resolve_outcomes(
+        sessions, closes, model=name, since=since, targets=targets, raw_only=True
+    )
+    for outcomes in resolved:
         if isinstance(outcomes, ForecastOutcomes) and outcomes.model_revision == revision:
             kind = asset_class(outcomes.symbol)
             rivals = _rivals(sessions, outcomes, targets, challengers) if challengers else None
@@ -178,7 +181,7 @@ def _rivals(
         part = LedgerPart(
             outcomes.symbol, outcomes.interval, name, outcomes.as_of[0].item(), len(outcomes)
         )
-        rows = read_part(sessions, part, targets=targets)
+        rows = read_part(sessions, part, targets=targets, raw_only=True)
         if rows is None:
             continue
         row = pd.MultiIndex.from_arrays([rows.as_of, rows.target]).get_indexer(asked)

@@ -103,7 +103,9 @@ def recalibrate(
             source = source or last_source(session) or settings.data_source
         if newest is not None:
             data = _candles(sessions, settings, source)
-            stored = resolve_outcomes(sessions, closes_of(data), since=newest - RECORD)
+            stored = resolve_outcomes(
+                sessions, closes_of(data), since=newest - RECORD, raw_only=True
+            )
             found.fits = fit(_known(stored, found.left_out))
             found.combinations = _learnt(sessions, data, found.fits, newest)
         lacking = [fitted.calibration.key for fitted in found.fits if not fitted.calibration.pools]

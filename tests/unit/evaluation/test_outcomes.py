@@ -1,6 +1,7 @@
 """Stored forecasts joined with realised closes, on SQLite and on a real Postgres."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -107,6 +108,44 @@ def test_calibrated_quantiles_are_read_together_with_the_raw_ones(database: str)
     assert found.quantiles[0] == pytest.approx(found.raw_quantiles[0])
     assert found.raw_quantiles[1, 0] == pytest.approx(0.982)
     assert found.quantiles[1, 0] == pytest.approx(0.928)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_raw_quantiles_read_alone_are_the_same(database: str, seed: int) -> None:
+    """Whatever was served, in one revision or several, with targets that have no bar."""
+    random = np.random.default_rng(seed)
+
+    def quantiles() -> dict[str, float] | None:
+        width = random.choice([0.0, 2.0, 8.0])
+        return {f"{level:g}": 50 + width * (level - 0.5) for level in LEVELS} if width else None
+
+    store(
+        database,
+        *(
+            row(
+                step,
+                as_of=as_of,
+                model_revision=random.choice(["r1", "r2"]),
+                close_quantiles=quantiles() or {"0.5": 50.0},
+                calibrated_quantiles=quantiles(),
+                combined_quantiles=quantiles(),
+            )
+            for as_of in DAYS[:6]
+            for step in (1, 2)
+        ),
+    )
+    past = history().drop(DAYS[int(random.integers(6))])
+    whole, raw = read(database, past), read(database, past, raw_only=True)
+    assert len(whole) == len(raw) > 1
+    post_processed = ("calibrated_quantiles", "combined_quantiles")
+    for one, other in zip(whole, raw, strict=True):
+        if isinstance(one, Unresolved):
+            assert one == other
+            continue
+        expected = replace(one, quantiles=one.raw_quantiles)
+        for name in vars(expected).keys() - post_processed:
+            np.testing.assert_array_equal(getattr(other, name), getattr(expected, name), name)
+        assert all(np.isnan(getattr(other, name)).all() for name in post_processed)
 
 
 def test_each_revision_of_a_model_has_a_separate_record(database: str) -> None:

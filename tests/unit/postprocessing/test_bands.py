@@ -668,10 +668,10 @@ def test_a_short_record_does_not_label_bands_with_earlier_factors_raw(
     )
 
 
-def test_a_dry_run_on_an_older_schema_says_in_one_line_what_upgrades_it(database: str) -> None:
+def test_a_dry_run_on_another_schema_says_in_one_line_what_upgrades_it(database: str) -> None:
     Past(["AAPL"], sessions=1, horizon=1).store(database)
-    with get_db_session(database) as session:  # the schema of migration 0002
-        session.execute(text("ALTER TABLE kronos_forecasts DROP COLUMN calibrated_quantiles"))
+    with get_db_session(database) as session:  # a column that is read
+        session.execute(text("ALTER TABLE kronos_forecasts DROP COLUMN close_quantiles"))
     done = calibrate("--database-url", database, "--dry-run")
     assert (done.exit_code, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
