@@ -37,11 +37,11 @@ class Fault:
     number: int = 1
     times: int = 1
     passes: bool = False  # the job survives it: everything is stored, exit code 0
-    spares: bool = False  # the champion's forecasts are all stored
     takes: float = 0.0  # seconds by which each occurrence delays the wake
     wake_timeout: int = 20  # KRONOS_WAKE_TIMEOUT; short if the Space never starts
     bad_tickers: tuple[str, ...] = ()  # their candles are bad from the beginning
     shard: Shard = WHOLE  # the shard of the first run
+    spares: bool = False  # the champion's forecasts are all stored
     kind: str = ""
     fired: int = 0
 
