@@ -25,7 +25,7 @@ import pandas as pd
 from benchmarks._support import say, table
 from benchmarks.combination import BATCH, CONTEXT, STEPS, Model, Ticker, candles, result_of
 from kronos_space.engine.quantiles import path_quantiles
-from tradingbot.evaluation.statistics import interval, resampled
+from tradingbot.evaluation.significance import interval, resampled
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.candles import PRICES
 from tradingbot.path_events.chances import CLOSE, happened_by_step

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks._support import say, table
 from tradingbot.evaluation.sequential_testing import anytime_skill_interval
-from tradingbot.evaluation.statistics import diebold_mariano, student_p_value
+from tradingbot.evaluation.significance import diebold_mariano, student_p_value
 
 Floats = NDArray[np.float64]
 LENGTHS = (30, 60, 120, 250)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tradingbot.evaluation.event_outcomes import BarsOf, EventOutcomes, resolve_events
 from tradingbot.evaluation.metrics import MIN_FORECASTS
 from tradingbot.evaluation.outcomes import Unresolved, UnresolvedReason
-from tradingbot.evaluation.statistics import interval, resampled, share_interval, wilson_interval
+from tradingbot.evaluation.significance import interval, resampled, share_interval, wilson_interval
 from tradingbot.persistence.events import delete_event_scores_before, store_event_scores
 from tradingbot.persistence.models import ALL_EVENTS, ALL_STEPS, ALL_SYMBOLS
 from tradingbot.runtime.clock import utcnow

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tradingbot.evaluation.metric_sums import BANDS, SUMS, Columns
 from tradingbot.evaluation.sequential_testing import anytime_skill_intervals
-from tradingbot.evaluation.statistics import diebold_mariano_each, share_intervals
+from tradingbot.evaluation.significance import diebold_mariano_each, share_intervals
 from tradingbot.typing import Floats
 
 _EPOCH = datetime(1970, 1, 1)

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from tradingbot.evaluation.statistics import MIN_SESSIONS_TO_TEST, nearly_constant
+from tradingbot.evaluation.significance import MIN_SESSIONS_TO_TEST, nearly_constant
 from tradingbot.typing import Floats
 
 ALPHA = 0.05  # probability that the interval ever misses the true value

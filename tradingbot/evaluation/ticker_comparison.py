@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tradingbot.evaluation.statistics import benjamini_hochberg
+from tradingbot.evaluation.significance import benjamini_hochberg
 
 FALSE_DISCOVERIES = 0.05  # expected share of false results among the tickers called better or worse
 

@@ -1,7 +1,7 @@
 """Statistics of a report's forecasts for its charts, with confidence intervals.
 
 All are computed from `Record.outcomes`. Intervals are 95 % intervals from resampled sessions
-(`evaluation/statistics.py`).
+(`evaluation/significance.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
-from tradingbot.evaluation.statistics import interval, resampled
+from tradingbot.evaluation.significance import interval, resampled
 from tradingbot.reports.record import Record
 from tradingbot.typing import Floats
 

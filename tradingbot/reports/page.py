@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tradingbot.errors import ConfigError
-from tradingbot.evaluation.statistics import MIN_SESSIONS_TO_RESAMPLE
+from tradingbot.evaluation.significance import MIN_SESSIONS_TO_RESAMPLE
 from tradingbot.formatting import duration
 from tradingbot.install_command import install_command
 from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS

@@ -12,7 +12,7 @@ from tradingbot.combination_shares import RANDOM_WALK
 from tradingbot.errors import ConfigError
 from tradingbot.evaluation.metric_sums import BANDS, crps
 from tradingbot.evaluation.outcomes import ForecastOutcomes
-from tradingbot.evaluation.statistics import interval, resampled
+from tradingbot.evaluation.significance import interval, resampled
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.typing import Floats
 from tradingbot.walk_forward.postprocessing_chain import bars_of, combined_quantiles

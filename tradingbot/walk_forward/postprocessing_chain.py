@@ -16,7 +16,7 @@ from tradingbot.combination_shares import EWMA_WALK, RANDOM_WALK
 from tradingbot.evaluation.metric_sums import BANDS, crps
 from tradingbot.evaluation.metrics import MIN_FORECASTS
 from tradingbot.evaluation.outcomes import ForecastOutcomes
-from tradingbot.evaluation.statistics import interval, resampled
+from tradingbot.evaluation.significance import interval, resampled
 from tradingbot.evaluation.training_cutoff import InTraining
 from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS
 from tradingbot.markets.symbols import asset_class

@@ -20,7 +20,7 @@ from tradingbot.evaluation.metrics import (
     compute_metrics,
 )
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
-from tradingbot.evaluation.statistics import (
+from tradingbot.evaluation.significance import (
     diebold_mariano,
     share_interval,
     student_p_value,

@@ -11,7 +11,7 @@ from scipy import stats
 from tradingbot.evaluation.metrics import compute_metrics
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.sequential_testing import anytime_skill_interval
-from tradingbot.evaluation.statistics import (
+from tradingbot.evaluation.significance import (
     benjamini_hochberg,
     diebold_mariano,
     diebold_mariano_each,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tradingbot.evaluation.statistics import DRAWS, MIN_SESSIONS_TO_RESAMPLE, interval, resampled
+from tradingbot.evaluation.significance import DRAWS, MIN_SESSIONS_TO_RESAMPLE, interval, resampled
 
 
 def share_interval(
