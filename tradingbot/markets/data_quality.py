@@ -176,10 +176,19 @@ def _strays(
     weekends = resting >= _FEW and resting > _SHARE * len(days)
     if weekends or (len(strays) >= _FEW and len(strays) > _HOLIDAYS * len(days)):
         kind = Kind.CALENDAR
+        sundays = float((strays.day_of_week == 6).mean()) > 0.9 and calendar.name in (
+            "24/5",
+            "CMES",
+        )
+        cause = (
+            "Sunday evenings as days of their own; join each with Monday's bar"
+            if sundays
+            else "this is another market; spell the ticker as Yahoo does, or give its exchange in "
+            "the file KRONOS_CALENDARS"
+        )
         text = (
             f"{len(strays)} of {len(days)} days with bars, the last {newest:%a %Y-%m-%d}, are not "
-            f"sessions of {calendar.name}: this is another market; spell the ticker as Yahoo does, "
-            "or give its exchange in the file KRONOS_CALENDARS"
+            f"sessions of {calendar.name}: {cause}"
         )
     else:
         kind = Kind.STRAY

@@ -286,6 +286,15 @@ def test_weekend_bars_contradict_a_new_york_listing() -> None:
         data_quality.check_quality(candles("BTC-USD"), "COIN1", "1d", Caller.FILES)
 
 
+@pytest.mark.parametrize("symbol", ["EURUSD", "ES=F"])
+def test_sunday_evenings_as_daily_bars_are_refused_with_the_way_out(symbol: str) -> None:
+    days = pd.date_range("2025-06-01", "2026-11-25")
+    days = days[days.day_of_week != 5]
+    frame = candles("BTC-USD", len(days)).set_index(days)
+    with pytest.raises(DataError, match=r"Sunday evenings .* join each with Monday's bar"):
+        data_quality.check_quality(frame, symbol, "1d", Caller.OWN)
+
+
 def test_a_special_saturday_is_kept_and_reported(tmp_path: Path) -> None:
     frame = candles("RELIANCE.NS", 120)
     saturday = frame.index[-1] + timedelta(days=(5 - frame.index[-1].weekday()) % 7)
