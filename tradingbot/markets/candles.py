@@ -47,8 +47,9 @@ def clean(raw: pd.DataFrame, symbol: str | None = None) -> Bars:
 
     repeated = frame.index.duplicated(keep="last")
     if doubled := int(repeated.sum()):
-        _refuse_contradictions(frame, symbol)
-        warnings.append(f"repeated bars dropped, the last of each kept: {doubled}")
+        differing = _times_with_several_closes(frame, symbol)
+        text = f"repeated bars dropped, the last of each kept: {doubled}"
+        warnings.append(text + (f", {differing} with different closes" if differing else ""))
         frame = frame[~repeated]
 
     if not frame.index.is_monotonic_increasing:
@@ -63,8 +64,13 @@ def clean(raw: pd.DataFrame, symbol: str | None = None) -> Bars:
     return frame, warnings
 
 
-def _refuse_contradictions(frame: pd.DataFrame, symbol: str | None) -> None:
-    """Refuse bars of several tickers, or of several times of day, under the same times."""
+def _times_with_several_closes(frame: pd.DataFrame, symbol: str | None) -> int:
+    """Return the number of times that have several closes.
+
+    Raises:
+        DataError: There are so many that the bars are of several tickers, or of several times of
+            day whose times are missing.
+    """
     closes = frame["close"].groupby(level=0)
     kinds = closes.nunique()
     several = kinds.index[kinds > 1]
@@ -77,6 +83,7 @@ def _refuse_contradictions(frame: pd.DataFrame, symbol: str | None) -> None:
             "of several tickers, or their times of day are missing; give one bar per time",
             symbol=symbol,
         )
+    return len(several)
 
 
 def left_out(raw: pd.DataFrame, begun: pd.DataFrame, now: datetime) -> Iterator[str]:

@@ -163,6 +163,7 @@ def _against_the_calendar(
 # Limits below which stray bars are tolerated: special weekend sessions, which a calendar may lack,
 # and wrong holidays
 _FEW, _SHARE, _HOLIDAYS = 3, 0.015, 0.1
+_SUNDAY_OPEN = {"24/5", "CMES"}  # calendars whose Mondays begin on Sunday evening
 
 
 def _strays(
@@ -176,10 +177,7 @@ def _strays(
     weekends = resting >= _FEW and resting > _SHARE * len(days)
     if weekends or (len(strays) >= _FEW and len(strays) > _HOLIDAYS * len(days)):
         kind = Kind.CALENDAR
-        sundays = float((strays.day_of_week == 6).mean()) > 0.9 and calendar.name in (
-            "24/5",
-            "CMES",
-        )
+        sundays = calendar.name in _SUNDAY_OPEN and (strays.day_of_week == 6).mean() > 0.9
         cause = (
             "Sunday evenings as days of their own; join each with Monday's bar"
             if sundays

@@ -283,8 +283,10 @@ def test_different_prices_at_the_same_times_mean_several_tickers(
     write(tmp_path, "SPY.csv", [*doubled, *rows], header=f"{HEADER},SecuritiesCode")
     service = csv_service(tmp_path)
     if not refused:
-        assert service.history("SPY")["close"].tolist() == [
-            float(row.split(",")[4]) for row in rows
+        history = service.history("SPY")
+        assert history["close"].tolist() == [float(row.split(",")[4]) for row in rows]
+        assert history.attrs["warnings"] == [
+            "repeated bars dropped, the last of each kept: 2, 2 with different closes"
         ]
         return
     for read in (service.history, service.inspect):
