@@ -432,7 +432,7 @@ def test_a_split_changes_the_quantity_and_not_the_value(
     after.write("AAPL", [9.8, 9.9, 10.1, 10.0, 11.0])  # ten for one
     done = after.bot(ScriptedBot, database, symbol="AAPL", answers={}).run()
     assert portfolio(database)["AAPL"] == pytest.approx(10 * 10_000 / 100.05)
-    assert "a split; 99.95 are now 999.5" in done.remarks[0]
+    assert "a split; 99.95 shares are now 999.5" in done.remarks[0]
     booked = [("sell", 100.0), ("buy", 10.0)]
     assert [(side, price) for side, _, _, price in trades(database)[1:]] == booked
     again = after.bot(ScriptedBot, database, symbol="AAPL", answers={"AAPL": -1}).run()
