@@ -194,9 +194,10 @@ def context_work(load: Load, checkpoint: Checkpoint) -> tuple[float, str]:
     products = load.series * load.bars * 2 * weights
     attention = load.series * 2 * load.bars * (load.bars + 1) * sum(widths)
     return products + attention, (
-        "Shares are of the operations' own times, by the profiler; attention is its two batched "
-        f"products and the softmax. The machine's rate is that of a product of two 4096 × 4096 "
-        "matrices, measured between the rounds. The limit is what is counted at that rate: "
+        "Shares are of the operations' own times on one thread, by the profiler; attention is its "
+        "two batched products and the softmax. The machine's rate is that of a product of two "
+        "4096 × 4096 matrices, measured between the rounds. The limit is what is counted at that "
+        "rate: "
         f"2 × {weights:,} weights of encoder, model and decoder blocks × {load.series} × "
         f"{load.bars} context bars = {products / 1e9:.1f} Gflop; attention's two products, each "
         f"bar with itself and those before it, 2 × {load.bars} × {load.bars + 1} × "
