@@ -1,1 +1,1 @@
-"""Forecasts against outcomes: metrics, baselines, statistics, scoring, track record."""
+"""Compare forecasts with outcomes: metrics, baselines, statistics, scoring, track record."""

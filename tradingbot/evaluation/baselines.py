@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from tradingbot.evaluation.outcomes import LEVELS
 from tradingbot.typing import Floats
 
-WINDOW = 250  # size of the sample of one-bar returns: the newest ones
+WINDOW = 250  # number of newest one-bar returns in the sample
 MIN_RETURNS = 32  # with fewer returns there is no baseline
-DECAY = 0.94  # per bar, of the weights of squared returns: the RiskMetrics value for daily returns
-LOOKBACK = 500  # bars up to as_of that the range walk uses; the job has as many of each ticker
-RANGE_WINDOW = LOOKBACK - 1  # returns between these bars: the sample of the range walk
-_FIRST = 20  # returns whose mean square is the variance before the first return
+DECAY = 0.94  # decay per bar of the weights of squared returns; RiskMetrics' value for daily bars
+LOOKBACK = 500  # bars up to as_of that the range walk uses; the job also fetches 500 per ticker
+RANGE_WINDOW = LOOKBACK - 1  # returns between LOOKBACK bars: the sample of the range walk
+_FIRST = 20  # the mean square of this many first returns is the variance before the first return
 _LARGEST = 20.0  # limit of a return ÷ volatility: after a halt the volatility is close to 0
 _CENTRES = (1, 5, 25, 125)  # centres of mass of the range walk's weighted means, in bars
 _CHUNK = 100  # bars per matrix product
@@ -28,12 +28,15 @@ _MOST = 200  # origins per batch: arrays of 0.4 MB fit into the processor's cach
 def random_walk_quantiles(
     past: pd.Series, as_of: NDArray[np.datetime64], step: NDArray[np.int64]
 ) -> Floats:
-    """Return quantiles (n, 19) of close(target) ÷ close(as_of) at LEVELS for a random walk.
+    """Return quantiles of close(target) ÷ close(as_of) at LEVELS for a random walk.
 
-    The sample is the newest WINDOW log returns up to `as_of`, or all of them if there are fewer. A
-    constant table combines them into WINDOW paths, so the same past always gives the same
+    The sample is the newest WINDOW log returns up to `as_of`, or all returns if there are fewer. A
+    constant table combines the returns into WINDOW paths, so the same past always gives the same
     quantiles. Each step of the table uses each return once. One step ahead, the quantiles are
-    therefore those of the returns. NaN where there are fewer than MIN_RETURNS.
+    therefore those of the returns.
+
+    Returns:
+        Shape (n, 19). NaN where there are fewer than MIN_RETURNS returns.
     """
     times, returns = _returns(past)
 
@@ -47,11 +50,12 @@ def random_walk_quantiles(
 def ewma_walk_quantiles(
     past: pd.Series, as_of: NDArray[np.datetime64], step: NDArray[np.int64]
 ) -> Floats:
-    """Return quantiles (n, 19) as `random_walk_quantiles`, for current volatility and no drift.
+    """Return quantiles as `random_walk_quantiles` does, for current volatility and no drift.
 
-    Each return is divided by the volatility before it: an exponentially weighted moving average
-    (EWMA) of squared returns. The newest WINDOW of these ratios, less their mean, are combined by
-    the same table and multiplied by the volatility at `as_of`.
+    Each return is divided by the volatility before that return. The squared volatility is an
+    exponentially weighted moving average (EWMA) of squared returns. The mean of the newest WINDOW
+    ratios is subtracted from each ratio. The table of `random_walk_quantiles` combines the ratios
+    into paths, which are multiplied by the volatility at `as_of`.
 
     Source: filtered historical simulation, Barone-Adesi, Giannopoulos and Vosper (1999), with the
     volatility of RiskMetrics (1996).
@@ -76,13 +80,13 @@ def _without_mean(windows: Floats) -> Floats:
 def range_walk_quantiles(
     candles: pd.DataFrame, as_of: NDArray[np.datetime64], step: NDArray[np.int64]
 ) -> Floats:
-    """Return quantiles (n, 19) as `ewma_walk_quantiles`, with a volatility from the bars' ranges.
+    """Return quantiles as `ewma_walk_quantiles` does, with a volatility from the bars' ranges.
 
     `candles` have the columns open, high, low, close. The variance of a bar comes from its range,
-    or from its return if high and low are equal. The variance after a bar is the mean of four
-    exponentially weighted means, with centres of mass of 1, 5, 25 and 125 bars. The sample is the
-    newest RANGE_WINDOW returns. Only the newest LOOKBACK bars are used, so that a forecast can be
-    recomputed later.
+    or from its return if high and low are equal. The variance after a bar is the average of four
+    exponentially weighted means of these variances, with centres of mass of 1, 5, 25 and 125 bars.
+    The sample is the newest RANGE_WINDOW returns. Only the newest LOOKBACK bars are used, so that a
+    forecast can be recomputed later.
 
     Sources: variance of a bar: Garman and Klass (1980); the four means: Bollerslev, Hood, Huss and
     Pedersen (2018), "Risk everywhere".
@@ -103,14 +107,14 @@ def range_walk_quantiles(
 
 
 def _filtered(returns: Floats, volatility: Floats) -> Floats:
-    """Return each return ÷ the volatility before it; 0 where the volatility is 0."""
+    """Return each return ÷ the volatility before that return; 0 where the volatility is 0."""
     zero = np.zeros_like(returns)
     ratio = np.divide(returns, volatility, out=zero, where=volatility > 0)
     return ratio.clip(-_LARGEST, _LARGEST)
 
 
 def _range_variance(candles: pd.DataFrame) -> Floats:
-    """Return the Garman-Klass variance of each bar, (bars,); NaN where high and low are equal."""
+    """Return the Garman-Klass variance of each bar. NaN where high and low are equal."""
     logs = np.log(candles[["open", "high", "low", "close"]].to_numpy("float64"))
     opens, highs, lows, closes = logs.T
     inside = 0.5 * (highs - lows) ** 2 - (2 * np.log(2) - 1) * (closes - opens) ** 2
@@ -131,10 +135,11 @@ def _range_volatility(variance: Floats) -> Floats:
 
 @cache
 def _weights() -> Floats:
-    """Return (LOOKBACK, LOOKBACK): row t has the weight of each bar in the variance after bar t.
+    """Return the weights of the bars in the variances. Shape (LOOKBACK, LOOKBACK).
 
-    The weights are the mean over the four exponentially weighted means. pandas' `ewm` computes
-    one column at a time, which took most of the time of learning a combination.
+    Row t has the weight of each bar in the variance after bar t, averaged over the four centres of
+    mass. A matrix replaces pandas' `ewm`, which computes one column at a time and took most of the
+    time of learning a combination.
     """
     age = np.subtract.outer(np.arange(LOOKBACK), np.arange(LOOKBACK))
     decays = np.array([centre / (1 + centre) for centre in _CENTRES])[:, None, None]
@@ -144,13 +149,13 @@ def _weights() -> Floats:
 
 
 def _returns(past: pd.Series) -> tuple[NDArray[np.datetime64], Floats]:
-    """Return the bars' times (bars,) and the log returns between them (bars - 1,)."""
+    """Return the bars' times and the log returns between the bars. Shapes (bars,), (bars - 1,)."""
     times = past.index.to_numpy().astype("datetime64[s]")
     return times, np.diff(np.log(past.to_numpy(dtype="float64")))
 
 
 def _volatility_before(returns: Floats) -> Floats:
-    """Return the volatility before each return, and after the last, (bars,)."""
+    """Return the volatility before each return and after the last return. Shape (bars,)."""
     squares = returns**2
     first = squares[:_FIRST].mean() if len(squares) else 0.0
     variance = pd.Series(np.append(first, squares)).ewm(alpha=1 - DECAY, adjust=False).mean()
@@ -166,13 +171,13 @@ def _log_quantiles(
     *,
     window: int = WINDOW,
 ) -> Floats:
-    """Return quantiles (n, 19) of sums of `step` returns, drawn from the newest up to `as_of`.
+    """Return quantiles of sums of `step` of the newest returns up to `as_of`. Shape (n, 19).
 
     `windows_of(ends, length)` returns the newest `length` returns up to each of the bars `ends`.
     """
     origins, which = np.unique(as_of, return_inverse=True)
     ends = np.searchsorted(times, origins, side="right") - 1  # returns up to each origin
-    lengths = np.minimum(ends, window)  # ascending, because the origins are
+    lengths = np.minimum(ends, window)  # ascending, because the origins are ascending
     quantiles = np.full((len(as_of), len(LEVELS)), np.nan)
     for length in np.unique(lengths[lengths >= MIN_RETURNS]):
         first, last = np.searchsorted(lengths, [length, length + 1])
@@ -187,9 +192,10 @@ def _log_quantiles(
 def _walk(
     windows: Floats, origin: NDArray[np.int64], step: NDArray[np.int64], paths_each: int
 ) -> Floats:
-    """Return quantiles (n, 19): row i uses windows[origin[i]] and looks step[i] bars ahead.
+    """Return quantiles of walks whose returns come from `windows`. Shape (n, 19).
 
-    `windows` has the shape (origins, length).
+    Row i uses windows[origin[i]] and looks step[i] bars ahead. `windows` has the shape
+    (origins, length).
     """
     quantiles = np.empty((len(step), len(LEVELS)))
     paths = np.zeros((len(windows), paths_each))
@@ -202,7 +208,7 @@ def _walk(
 
 @cache
 def _order(ahead: int, paths: int) -> NDArray[np.int64]:
-    """The column of the table for this step: which return each path takes."""
+    """Return the table's column for this step: the index of the return that each path takes."""
     table = np.random.default_rng(0)
     for _ in range(ahead - 1):
         table.permutation(paths)
@@ -210,9 +216,10 @@ def _order(ahead: int, paths: int) -> NDArray[np.int64]:
 
 
 def walk_quantiles(values: Floats) -> Floats:
-    """Return quantiles (n, 19) of values (n, paths), which it sorts in place.
+    """Return quantiles (n, 19) of `values` (n, paths). Sort `values` in place.
 
-    They are median-unbiased, as the Space's are, and take a fifth of the time of `np.quantile`.
+    The quantiles are median-unbiased, as the Space's are. Computing them takes a fifth of the time
+    of `np.quantile`.
     """
     values.sort(axis=1)
     position = np.array(LEVELS) * (values.shape[1] + 1 / 3) - 2 / 3

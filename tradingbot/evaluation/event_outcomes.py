@@ -1,8 +1,8 @@
-"""Join stored event probabilities with what happened.
+"""Join stored event probabilities with outcomes: whether each event happened.
 
 Bars are scaled to the close that the forecast was made from, so splits do not matter. A
 probability has no outcome if a bar before its target is missing, because the event may have
-happened in that bar. Events of the target's close need only the target's bar.
+happened in that bar. Events that depend only on the target's close need only the target's bar.
 """
 
 from collections import Counter
@@ -55,7 +55,7 @@ class EventOutcomes:
 
 
 def bars_of(data: "DataService") -> BarsOf:
-    """Return a function that gives the bars known to `data`. See `closes_of` for its clock."""
+    """Return a function that gives the bars known to `data`. See `closes_of` for data's clock."""
     return lambda symbol, interval, since: data.known_bars(symbol, interval=interval, since=since)
 
 
@@ -66,7 +66,7 @@ def resolve_events(
     model: str | None = None,
     symbols: Collection[str] | None = None,
 ) -> Iterator[EventOutcomes | Unresolved]:
-    """Yield outcomes ticker by ticker; the arguments are those of `resolve_outcomes`."""
+    """Yield outcomes ticker by ticker. The arguments are those of `resolve_outcomes`."""
     with sessions() as session:
         parts = event_parts(session, model=model, symbols=symbols)
     for (symbol, interval), group in groupby(parts, lambda part: (part.symbol, part.interval)):
@@ -120,7 +120,10 @@ class _Market:
         chances: StoredChances,
         left_out: Counter[tuple[UnresolvedReason, str]],
     ) -> Iterator[EventOutcomes]:
-        """Yield the outcomes of one event by revision; count those without one in `left_out`."""
+        """Yield the outcomes of one event by revision.
+
+        Count the probabilities without an outcome in `left_out`.
+        """
         target, step = chances.target, chances.step
         start, has_start = positions(self._times, chances.as_of)
         end, has_end = positions(self._times, target)
@@ -159,7 +162,7 @@ class _Market:
     def _happened(
         self, event: Event, start: NDArray[Any], end: NDArray[Any], last_close: Floats
     ) -> Flags:
-        """Return (n,): whether the event happened in the bars after `start`, up to `end`."""
+        """Return whether the event happened in the bars after `start`, up to `end`. Shape (n,)."""
         span = int((end - start).max())
         origins, number = np.unique(np.stack([start, last_close]), axis=1, return_inverse=True)
         at, close = origins[0].astype("int64"), origins[1]

@@ -1,8 +1,8 @@
 """Score stored event probabilities against outcomes, into `kronos_event_scores`.
 
-The Brier score is the mean of (probability - outcome)². Its skill is relative to always forecasting
-the event's frequency. Ten bins of the probability compare forecast probability and frequency.
-Reliability and resolution are the parts of Murphy's decomposition.
+The Brier score is the mean of (probability - outcome)². Its skill compares the score with that of
+a forecast that always gives the event's frequency. Ten bins of the probability compare forecast
+probability and frequency. Reliability and resolution are terms of Murphy's decomposition.
 """
 
 from collections.abc import Collection, Iterator
@@ -39,12 +39,12 @@ class EventScoring:
 
     scored: int = 0  # probabilities with an outcome
     waiting: int = 0  # probabilities whose session is in the future
-    unscored: list[Unresolved] = field(default_factory=list)  # except those that wait
+    unscored: list[Unresolved] = field(default_factory=list)  # without the waiting ones
 
 
 @dataclass(frozen=True)
 class _Cases:
-    """Probabilities with their outcomes, of any tickers and steps."""
+    """Probabilities with their outcomes, for any tickers and steps."""
 
     target: Times
     step: NDArray[np.int64]
@@ -73,8 +73,8 @@ def score_events(
 ) -> EventScoring:
     """Score and store all models, events and tickers, or one model or some tickers.
 
-    As in `scoring.score`, scores over all tickers are not changed if only some are scored, scores
-    of deleted forecasts are removed, and those of a ticker without candles stay.
+    As in `scoring.score`, scores over all tickers are not changed if only some tickers are scored.
+    Scores of deleted forecasts are deleted. Scores of a ticker without candles are kept.
     """
     scored_at = utcnow()
     found = EventScoring()
@@ -112,13 +112,13 @@ def score_events(
 def _of_ticker(
     record: Record, symbol: str, outcomes: list[EventOutcomes]
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per event, over all steps."""
+    """Yield one row per event. Each row covers all steps."""
     for of_event in outcomes:
         yield _row(record, symbol, of_event.event, ALL_STEPS, _Cases.of([of_event]))
 
 
 def _of_all(record: Record, outcomes: list[EventOutcomes]) -> Iterator[dict[str, Any]]:
-    """Yield rows over all tickers: for each event and all events, over all steps and by step."""
+    """Yield rows over all tickers: per event and for all events, for all steps and per step."""
     by_event: dict[str, list[EventOutcomes]] = {}
     for of_event in outcomes:
         by_event.setdefault(of_event.event, []).append(of_event)
@@ -175,7 +175,7 @@ def _measures(cases: _Cases) -> dict[str, Any]:
 
 
 def _skill_interval(cases: _Cases) -> dict[str, Any]:
-    """Return the interval of the skill. Sessions within one horizon are resampled together."""
+    """Return the 95 % interval of the skill. Resample sessions within one horizon together."""
     losses = (cases.probability - cases.happened) ** 2
     values = np.stack([losses, cases.happened, np.ones_like(losses)], axis=1)
     _, drawn = resampled(cases.target, values, block=int(cases.step.max()))
@@ -213,6 +213,6 @@ def _bins(cases: _Cases) -> Iterator[dict[str, Any]]:
 
 
 def _bin_of(probability: Floats) -> NDArray[np.int64]:
-    """Return the bin of each probability, 0 … 9; 1.0 belongs to the last."""
+    """Return the bin of each probability, 0 to 9. The probability 1.0 belongs to bin 9."""
     number = (probability * BINS + 1e-9).astype("int64")
     return np.asarray(np.minimum(number, BINS - 1))

@@ -12,7 +12,7 @@ from tradingbot.typing import Floats
 
 Moves = tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]  # keys, predicted and actual returns
 
-MIN_TICKERS = 5  # of the same session and step; with fewer there is no correlation
+MIN_TICKERS = 5  # with the same session and step; with fewer tickers there is no correlation
 _ROUNDING = 1e-20  # values count as equal if their variance is below this share of their squares
 _CHUNK = 100_000  # number of forecasts ranked at a time
 
@@ -22,11 +22,12 @@ _PRINT = [SUMS.index(name) for name in ("n", "error", "naive", "actual")]
 
 @dataclass(frozen=True)
 class Correlations:
-    """Correlations that were computed before, each with a fingerprint of its forecasts.
+    """Correlations of an earlier run, each with a fingerprint of its forecasts.
 
     Attributes:
-        rows: (k, 7): key, four sums over all tickers' forecasts of that session and step,
-            correlation, rank correlation. Equal sums mean unchanged forecasts and outcomes.
+        rows: Shape (k, 7). Columns: key; four sums over all tickers' forecasts of that session and
+            step; correlation; rank correlation. The sums are the fingerprint: equal sums mean
+            unchanged forecasts and outcomes.
     """
 
     rows: Floats
@@ -42,7 +43,7 @@ class Correlations:
 
     @classmethod
     def unpacked(cls, data: bytes) -> "Correlations":
-        """Return what `packed` has stored, or nothing if it is damaged."""
+        """Return the correlations that `packed` stored, or none if `data` is damaged."""
         width = 8 * (3 + len(_PRINT))
         return cls.none() if len(data) % width else cls(np.frombuffer(data).reshape(-1, width // 8))
 
@@ -50,7 +51,7 @@ class Correlations:
         return self.rows.tobytes()
 
     def reusable(self, keys: NDArray[np.int64], sums: Floats) -> Floats:
-        """Return the stored correlations of these keys, (k, 2); infinity if the sums differ."""
+        """Return the stored correlations of these keys. Shape (k, 2). Infinity if sums differ."""
         found = np.full((len(keys), 2), np.inf)
         before = np.ascontiguousarray(self.rows[:, 0]).view("int64")
         if len(before):
@@ -61,14 +62,14 @@ class Correlations:
 
 
 def correlations(keys: NDArray[np.int64], moves: Sequence[Moves]) -> Floats:
-    """Return the correlation of predicted with actual returns and their rank correlation, (k, 2).
+    """Return the correlation and the rank correlation of predicted with actual returns.
 
     Args:
         keys: (k,) ascending, each a session and step.
-        moves: One item per ticker; it may have further keys.
+        moves: One item per ticker. An item may have keys that are not in `keys`.
 
     Returns:
-        NaN for a key with fewer than MIN_TICKERS tickers, or with equal values only.
+        Shape (k, 2). NaN for a key with fewer than MIN_TICKERS tickers, or with equal values only.
     """
     moves = [_of_keys(keys, *part) for part in moves]
     key = np.concatenate([part[0] for part in moves])
@@ -80,7 +81,7 @@ def correlations(keys: NDArray[np.int64], moves: Sequence[Moves]) -> Floats:
     found = np.full((len(keys), 2), np.nan)
     starts = np.searchsorted(cell, np.arange(len(keys) + 1))
     first = 0
-    while first < len(keys):  # whole keys, about _CHUNK forecasts at a time
+    while first < len(keys):  # each pass takes whole keys, with about _CHUNK forecasts
         last = max(first + 1, int(np.searchsorted(starts, starts[first] + _CHUNK)) - 1)
         part = slice(starts[first], starts[last])
         index = cell[part] - first
@@ -94,7 +95,7 @@ def correlations(keys: NDArray[np.int64], moves: Sequence[Moves]) -> Floats:
 def _of_keys(
     keys: NDArray[np.int64], key: NDArray[np.int64], predicted: NDArray[Any], actual: NDArray[Any]
 ) -> Moves:
-    """Return the moves that have one of these keys."""
+    """Return the returns whose key is one of `keys`."""
     wanted = keys[np.minimum(np.searchsorted(keys, key), len(keys) - 1)] == key
     return (
         (key, predicted, actual)
@@ -104,7 +105,7 @@ def _of_keys(
 
 
 def _correlation(index: NDArray[np.int64], x: Floats, y: Floats, cells: int) -> Floats:
-    """Return Pearson's correlation within each cell, (cells,); `index` (n,) is a pair's cell."""
+    """Return Pearson's correlation of each cell's pairs. `index` (n,) has the cell of each pair."""
     count = np.bincount(index, minlength=cells)
 
     def centred(values: Floats) -> Floats:
@@ -118,7 +119,7 @@ def _correlation(index: NDArray[np.int64], x: Floats, y: Floats, cells: int) -> 
 
 
 def _ranks(index: NDArray[np.int64], values: Floats) -> Floats:
-    """Return each value's rank within its cell, (n,); equal values have the mean of their ranks."""
+    """Return each value's rank within its cell. Equal values have the mean of their ranks."""
     order = np.lexsort((values, index))
     cell, ordered = index[order], values[order]
     new = np.ones(len(order), dtype=bool)

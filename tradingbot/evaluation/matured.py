@@ -1,8 +1,8 @@
-"""Matured forecasts: those with an outcome, reduced to what the scores need.
+"""Matured forecasts: forecasts with an outcome, reduced to the numbers that scores need.
 
-A forecast has 60 numbers in the ledger: three times 19 quantiles, prices and dates. Its scores
-need about twenty: its error, the loss of its quantiles, and which bands contained the outcome.
-These are computed once.
+A forecast has about 60 numbers in the ledger: three sets of 19 quantiles, prices and dates. Scores
+need about twenty: the error, the losses of the quantiles, and which bands contained the outcome.
+These twenty numbers are computed once.
 """
 
 import struct
@@ -20,7 +20,7 @@ from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.persistence.models import PARTS, SERVED
 from tradingbot.typing import Floats, Times
 
-KINDS = (SERVED, *PARTS)  # of quantiles
+KINDS = (SERVED, *PARTS)  # kinds of quantiles
 
 Forecasts = NDArray[Any]  # (n,) of _FORECAST
 Losses = NDArray[Any]  # (n,) of _LOSS
@@ -29,10 +29,10 @@ _FORECAST = np.dtype(
     [("as_of", "<i8"), ("target", "<i8"), ("step", "<i2")]  # seconds, seconds, bars ahead
     + [(name, "<f8") for name in ("mean", "actual", "walk_crps", "ewma_crps")]  # NaN: no walk
 )
-# crps is NaN for a forecast without such quantiles; "inside" has a bit per band, set if the band
-# contained the outcome
+# crps is NaN for a forecast without quantiles of this kind. "inside" has one bit per band, which is
+# set if the band contained the outcome.
 _LOSS = np.dtype([("crps", "<f8"), *((f"width_{band}", "<f8") for band in BANDS), ("inside", "u1")])
-# the number of forecasts, then the place of each kind's losses, or -1
+# the number of forecasts; then for each kind the index of its losses, or -1 if it has none
 _HEAD = struct.Struct("<I4b")
 
 
@@ -41,9 +41,10 @@ class MaturedForecasts:
     """n forecasts of one ticker by one revision of one model.
 
     Attributes:
-        forecasts: (n,) fields without quantiles. Prices are relative to the last close.
-        losses: (n,) by kind of quantiles. SERVED and "raw" are always present; other kinds only if
-            a forecast has such quantiles.
+        forecasts: (n,) the numbers that do not depend on the kind of quantiles. Prices are
+            relative to the last close.
+        losses: By kind of quantiles, (n,) each. SERVED and "raw" are always present. Other kinds
+            are present only if a forecast has quantiles of that kind.
     """
 
     forecasts: Forecasts
@@ -56,7 +57,10 @@ class MaturedForecasts:
 
     @classmethod
     def of(cls, outcomes: ForecastOutcomes, kinds: Sequence[str] = KINDS) -> "MaturedForecasts":
-        """Compute the losses of these forecasts; SERVED and "raw" always, other `kinds` if any."""
+        """Compute the losses of these forecasts.
+
+        SERVED and "raw" are always computed. Other `kinds` are computed if a forecast has them.
+        """
         forecasts = np.empty(len(outcomes), _FORECAST)
         forecasts["as_of"] = outcomes.as_of.astype("datetime64[s]").astype("int64")
         forecasts["target"] = outcomes.target.astype("datetime64[s]").astype("int64")
@@ -73,13 +77,13 @@ class MaturedForecasts:
             if name in kinds and values is not None and np.isfinite(values).all(axis=1).any()
         }
         losses = {name: _losses(outcomes.actual, values) for name, values in quantiles.items()}
-        different = {array.tobytes(): array for array in losses.values()}  # equal ones are shared
+        different = {array.tobytes(): array for array in losses.values()}  # share equal arrays
         shared = {name: different[array.tobytes()] for name, array in losses.items()}
         return cls(forecasts, shared)
 
     @classmethod
     def joined(cls, parts: Iterable["MaturedForecasts"]) -> "MaturedForecasts":
-        """Concatenate the parts, sorted by target and step."""
+        """Concatenate forecasts of the same ticker, sorted by target and step."""
         filled = [part for part in parts if len(part)] or [cls.none()]
         kinds = [name for name in KINDS if any(name in part.losses for part in filled)]
         of_kinds = {name: [part.losses.get(name) for part in filled] for name in kinds}
@@ -110,13 +114,13 @@ class MaturedForecasts:
 
     @property
     def keys(self) -> NDArray[np.int64]:
-        """Return (n,): the target in seconds and the step, combined into one number."""
+        """Return one number per forecast that combines target (in seconds) and step."""
         keys: NDArray[np.int64] = self.forecasts["target"] << STEP_BITS | self.forecasts["step"]
         return keys
 
     @property
     def quarters(self) -> Times:
-        """Return (n,): the first month of each target's quarter."""
+        """Return the first month of each target's quarter. Shape (n,)."""
         months = self.forecasts["target"].view("datetime64[s]").astype("datetime64[M]")
         number = months.astype("int64")
         quarters: Times = (number - number % 3).view("datetime64[M]")
@@ -128,19 +132,22 @@ class MaturedForecasts:
         return self.losses.keys() == {SERVED, "raw"}
 
     def of_kind(self, kind: str) -> "MaturedForecasts":
-        """Return the forecasts that have such quantiles, with the losses of these as SERVED."""
+        """Return the forecasts with quantiles of this kind, with that kind's losses as SERVED."""
         losses = self.losses[kind]
         matured = MaturedForecasts(self.forecasts, {SERVED: losses, "raw": self.losses["raw"]})
         known = ~np.isnan(losses["crps"])
         return matured if kind == SERVED or known.all() else matured[known]
 
     def sums(self) -> Floats:
-        """Return (n, len(SUMS)): what each forecast adds to the sums, by its served quantiles."""
+        """Return each forecast's contribution to SUMS, computed from its served quantiles.
+
+        Shape (n, len(SUMS)).
+        """
         forecasts = self.forecasts
         ours, raw = self.losses[SERVED], self.losses["raw"]
         mean, actual = forecasts["mean"], forecasts["actual"]
         walk, ewma = forecasts["walk_crps"], forecasts["ewma_crps"]
-        compared = ~np.isnan(walk)  # forecasts with enough returns before them for both walks
+        compared = ~np.isnan(walk)  # enough earlier returns for both random walks
         moved = (mean != 1) & (actual != 1)
         columns = [
             np.ones(len(self)),
@@ -164,7 +171,7 @@ class MaturedForecasts:
         return sums
 
     def packed(self) -> bytes:
-        """Return it as bytes. Losses that two kinds share are stored once."""
+        """Return the forecasts as bytes. Losses that two kinds share are stored once."""
         distinct: list[bytes] = []
         places = []
         for kind in KINDS:
@@ -179,7 +186,7 @@ class MaturedForecasts:
 
     @classmethod
     def unpacked(cls, data: bytes) -> "MaturedForecasts":
-        """Read what `packed` has written.
+        """Return the forecasts that `packed` wrote.
 
         Raises:
             ValueError: The data is damaged.
@@ -221,7 +228,7 @@ def by_quarter(forecasts: ByRevision) -> ByQuarter:
 
 
 def added(before: ByQuarter, new: ByQuarter) -> ByQuarter:
-    """Return the quarters that have new forecasts, with all that they had before."""
+    """Return the quarters that have new forecasts, each with its earlier and its new forecasts."""
     return {
         quarter: MaturedForecasts.joined([before[quarter], some] if quarter in before else [some])
         for quarter, some in new.items()
@@ -229,7 +236,7 @@ def added(before: ByQuarter, new: ByQuarter) -> ByQuarter:
 
 
 def by_revision(forecasts: ByQuarter) -> ByRevision:
-    """Return the forecasts of each revision, all quarters together."""
+    """Return the forecasts of each revision, concatenated over its quarters."""
     quarters: dict[str, list[MaturedForecasts]] = {}
     for (revision, _), some in sorted(forecasts.items(), key=itemgetter(0)):
         quarters.setdefault(revision, []).append(some)
@@ -249,7 +256,10 @@ def _losses(actual: Floats, quantiles: Floats) -> Losses:
 
 
 def _concatenated(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    """Concatenate arrays of one dtype, faster than numpy, which compares their fields first."""
+    """Concatenate arrays of one dtype.
+
+    This is faster than `np.concatenate`, which compares the fields of all arrays first.
+    """
     first, *others = arrays
     if not others:
         return first

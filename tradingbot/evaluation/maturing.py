@@ -3,14 +3,15 @@
     for part in matured_parts(sessions, closes, keys, resume=True): ...
 
 A forecast is *settled* when all targets of its `as_of` are more than a week before the newest bar.
-Its candles then change only by a restatement. Settled forecasts are stored in `kronos_matured`;
-all others are read from the ledger in each run. A part (one ticker, one model) is recomputed in
-full if
+Its candles then change only by a restatement. Settled forecasts are stored in `kronos_matured`.
+All other forecasts are read from the ledger in each run. A part of the ledger is all forecasts of
+one ticker by one model. A part is recomputed in full if
 
-- it is not stored, or was stored by another VERSION of this code;
-- its oldest forecast has changed, or a forecast older than its settled ones was stored
-  (`persistence.matured.forget_older`);
-- its closes within LOOKBACK have changed by more than a common factor, as a split would.
+- the part is not stored, or was stored by another VERSION of this code;
+- its oldest forecast has changed, or the ledger has got a new forecast that is older than the
+  settled ones (`persistence.matured.forget_older`);
+- its closes within LOOKBACK have changed by more than a common factor. A split changes all closes
+  by a common factor, which does not matter.
 """
 
 from collections import Counter
@@ -54,16 +55,17 @@ from tradingbot.typing import SessionFactory
 
 VERSION = 1  # increment it when the computation of MaturedForecasts changes
 SETTLED = timedelta(days=7)  # the candle cache also fetches the last seven days again
-# Candles to load before the oldest unsettled forecast. The EWMA walk forgets its start within 480
-# bars (0.94^480 is 1e-13), and the job has already fetched as many.
+# Period of candles to load before the oldest unsettled forecast, about 480 bars. After 480 bars the
+# EWMA walk no longer depends on its first return (0.94^480 is 1e-13). The job has already fetched
+# candles of this period.
 LOOKBACK = timedelta(days=700)
-_BARS = 450  # if LOOKBACK has fewer, all candles are loaded
+_BARS = 450  # if LOOKBACK contains fewer bars, all candles are loaded
 _TICKERS = 50  # number of tickers in memory
 
 
 @dataclass(frozen=True)
 class MaturedPart:
-    """The forecasts of one ticker by one model: by revision those with an outcome, and the rest."""
+    """The forecasts of one ticker by one model: matured by revision, and those without outcome."""
 
     part: LedgerPart
     by_revision: ByRevision
@@ -78,12 +80,13 @@ def matured_parts(
     model: str | None = None,
     resume: bool,
 ) -> Iterator[MaturedPart]:
-    """Yield these parts of the ledger in their order, and store the settled forecasts.
+    """Yield these parts of the ledger in the given order, and store the settled forecasts.
 
     Args:
         sessions: Sessions of the database. No transaction is open while a part is yielded.
         closes: As in `resolve_outcomes`.
-        parts: From `ledger_keys`, for all models, because they say where a ticker's candles begin.
+        parts: From `ledger_keys`, for all models: a ticker's candles are loaded from the first
+            forecast of any model on.
         model: Yield only the parts of this model.
         resume: Reuse stored forecasts. False recomputes everything.
     """
@@ -158,7 +161,7 @@ def _stored(sessions: SessionFactory, parts: Sequence[LedgerPart]) -> dict[Ledge
         if stored_part and (stored_part.version, stored_part.first_as_of) == valid_for:
             try:
                 found[part] = Settled.of(stored_part)
-            except (ValueError, KeyError):  # damaged, so it is recomputed
+            except (ValueError, KeyError):  # a damaged part is recomputed
                 continue
     return found
 
@@ -169,7 +172,7 @@ def _past(
     known: Mapping[LedgerPart, Settled],
     first: datetime,
 ) -> tuple[pd.Series | DataError, dict[LedgerPart, Settled]]:
-    """Return the closes of one ticker and the stored parts that are still valid for them.
+    """Return the closes of one ticker, and its stored parts that these closes do not invalidate.
 
     Closes are read from `first` on only where the stored parts need it.
     """
@@ -198,7 +201,7 @@ def _without_candles(sessions: SessionFactory, part: LedgerPart, error: DataErro
 
 
 class _Part:
-    """One part: its stored forecasts, and the ledger rows that were not settled."""
+    """One part of the ledger: its stored forecasts, and its rows that were not settled."""
 
     def __init__(
         self, part: LedgerPart, settled: Settled, rows: LedgerRows | None, past: pd.Series
@@ -225,7 +228,7 @@ class _Part:
         return MaturedPart(self._part, every, unresolved)
 
     def to_store(self) -> StoredPart | None:
-        """Return the forecasts that are settled now; None if all of them are stored."""
+        """Return the settled forecasts to store; None if all settled forecasts are stored."""
         if self._rows is None or self._resolved is None:
             return None
         limit = self._past.index[-1] - SETTLED

@@ -1,7 +1,7 @@
 """Compute the metrics of `kronos_scores` from sums by session.
 
-docs/concepts/scores.md has the formulas. Records with equally many sessions are computed in one
-batch, which is ten times as fast.
+docs/concepts/scores.md has the formulas. Records with the same number of sessions are computed in
+one batch, which is ten times as fast as computing each record alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ from tradingbot.typing import Floats
 
 _EPOCH = datetime(1970, 1, 1)
 _N, _MOVES, _COMPARED = (SUMS.index(name) for name in ("n", "moves", "compared"))
-MIN_FORECASTS = 30  # with an outcome; with fewer, all metrics are None
-MIN_SESSIONS = 10  # for the hit rate's interval and the information coefficients
+MIN_FORECASTS = 30  # with fewer forecasts with an outcome, all metrics are None
+MIN_SESSIONS = 10  # needed for the hit rate's interval and the information coefficients
 _ROUNDING = 1e-12  # relative difference of two losses that counts as zero
 
 
@@ -29,7 +29,7 @@ _ROUNDING = 1e-12  # relative difference of two losses that counts as zero
 class ForecastMetrics:
     """Metrics, named as the columns of KronosScore, which describes them.
 
-    None: too few forecasts, or not defined.
+    A metric is None if there are too few forecasts, or if it is not defined.
     """
 
     n: int
@@ -79,13 +79,13 @@ class SessionSums:
 
     Attributes:
         sessions: (n,) seconds, ascending.
-        sums: (n, len(SUMS)).
+        sums: (n, len(SUMS)) the sums of each session.
         origins: (n,) the earliest `as_of` of any forecast of the session, in seconds.
         steps: (n,) the largest step of any forecast of the session.
         correlated: (k,) sessions with correlations across tickers.
-        correlations: (k, 2) IC and rank IC of each.
-        whole: Whether these are all forecasts of the record. The anytime-valid interval needs that:
-            a sliding window would start a new record each night.
+        correlations: (k, 2) IC and rank IC of each of these sessions.
+        whole: Whether the sums cover all forecasts of the record. The anytime-valid interval is
+            computed only then, because a sliding window would start a new record each night.
     """
 
     sessions: NDArray[np.int64]
@@ -113,10 +113,12 @@ class SessionSums:
     def overlap(self) -> int:
         """Return the largest number of consecutive sessions whose forecasts share bars.
 
-        1 if each forecast begins after the one before it has ended.
+        Return 1 if each forecast begins after the previous forecast has ended.
         """
-        earliest = np.minimum.accumulate(self.origins[::-1])[::-1]  # of this or any later session
-        until = np.searchsorted(earliest, self.sessions)  # later origins are after the session
+        # the earliest origin of this session or any later one
+        earliest = np.minimum.accumulate(self.origins[::-1])[::-1]
+        # for each session the first session from which on no origin is before it
+        until = np.searchsorted(earliest, self.sessions)
         return min(int((until - np.arange(len(until))).max()), int(self.steps.max()))
 
 
@@ -215,7 +217,7 @@ def _direction(known: Sequence[_Known]) -> None:
 
 
 def _against_walks(known: Sequence[_Known]) -> None:
-    """Compare the records with both walks, over the forecasts that have a walk."""
+    """Compare the records with both random walks, using the forecasts that have a walk."""
     total = _totals(known)
     _store(known, "random_walk_crps", total["walk_crps"] / total["compared"])
     _store(known, "ewma_walk_crps", total["ewma_crps"] / total["compared"])
@@ -237,13 +239,16 @@ def _against_walks(known: Sequence[_Known]) -> None:
 
 
 def _compared(record: SessionSums) -> SessionSums:
-    """Return the record of the sessions that have a forecast with a walk."""
+    """Return the record without sessions in which no forecast has a random walk."""
     has_walk = Columns(record.sums)["compared"] > 0
     return record if has_walk.all() else replace(record, sums=record.sums[has_walk])
 
 
 def _alike(known: Sequence[_Known]) -> Iterator[tuple[int, list[_Known], Columns]]:
-    """Group records of equal shape. Yield their overlap, the records, and sums (records, n, …)."""
+    """Group records of equal shape. Yield the overlap, the records and the sums of each group.
+
+    The sums have the shape (records, sessions, len(SUMS)).
+    """
 
     def shape(each: _Known) -> tuple[int, int, bool]:
         return each.overlap, len(each.record.sums), each.record.whole
@@ -261,7 +266,7 @@ def _store(group: Sequence[_Known], name: str, values: Floats) -> None:
 
 
 def _ratio(values: Floats, by: Floats) -> Floats:
-    """Divide; NaN where the divisor is not positive."""
+    """Return values ÷ `by`. NaN where the divisor is not positive."""
     ratio: Floats = np.divide(values, by, out=np.full(len(by), np.nan), where=by > 0)
     return ratio
 

@@ -24,7 +24,7 @@ _PLACES = {name: place for place, name in enumerate(SUMS)}
 def crps(actual: Floats, quantiles: Floats) -> Floats:
     """Return the CRPS (n,) of outcomes (n,) and quantiles (n, 19) at LEVELS.
 
-    It is approximated by twice the mean pinball loss.
+    The CRPS is approximated by twice the mean pinball loss.
     """
     levels = np.array(LEVELS)
     above = actual[:, None] - quantiles
@@ -33,7 +33,7 @@ def crps(actual: Floats, quantiles: Floats) -> Floats:
 
 
 class Columns:
-    """Sums by name; values: (…, len(SUMS))."""
+    """Access to sums by name. `values` has the shape (…, len(SUMS))."""
 
     def __init__(self, values: Floats) -> None:
         self._values = values
@@ -43,7 +43,7 @@ class Columns:
 
 
 def walk_losses(outcomes: ForecastOutcomes) -> Floats:
-    """Return (n, 2): the CRPS of the random walk and of the EWMA walk."""
+    """Return the CRPS of the random walk and of the EWMA walk. Shape (n, 2)."""
     walks = (random_walk_quantiles, ewma_walk_quantiles)
     losses = [
         crps(outcomes.actual, walk(outcomes.past, outcomes.as_of, outcomes.step)) for walk in walks
@@ -54,7 +54,10 @@ def walk_losses(outcomes: ForecastOutcomes) -> Floats:
 def by_key(
     keys: NDArray[np.int64], sums: Floats, origins: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
-    """Return the distinct keys, ascending, their sums (k, len(SUMS)) and newest origins (k,)."""
+    """Return the k distinct keys in ascending order, their sums and their newest origins.
+
+    The sums have the shape (k, len(SUMS)).
+    """
     if (np.diff(keys) > 0).all():
         return keys, sums, origins
     order = np.argsort(keys, kind="stable")
@@ -65,5 +68,5 @@ def by_key(
 
 
 def band_edges(bounds: tuple[float, float]) -> list[int]:
-    """Return the places of a band's lower and upper edge in LEVELS."""
+    """Return the indices of a band's lower and upper edge in LEVELS."""
     return [LEVELS.index(level) for level in bounds]

@@ -1,4 +1,4 @@
-"""Accumulate the record of forecasts: sums for each session and step, and metrics from them.
+"""Accumulate sums of forecasts for each session and step, and compute metrics from the sums.
 
 Prices are relative to the last close, so an error of 0.01 is one per cent of the price. The memory
 of a MetricAccumulator does not grow with the number of tickers, except for the returns that rank
@@ -29,7 +29,7 @@ from tradingbot.typing import Floats
 def compute_metrics(
     outcomes: Iterable[ForecastOutcomes], step: int | None = None, last_sessions: int | None = None
 ) -> ForecastMetrics:
-    """Compute the metrics of all these forecasts together; see `MetricAccumulator.measures`."""
+    """Return the metrics of all these forecasts together. See `MetricAccumulator.measures`."""
     tally = MetricAccumulator()
     for of_ticker in outcomes:
         tally += MetricAccumulator.of(of_ticker)
@@ -39,9 +39,9 @@ def compute_metrics(
 class MetricAccumulator:
     """Sums over forecasts for each session and step; `+=` adds another ticker.
 
-    keys: (k,) ascending, the target in seconds and the step, combined into one number.
-    sums: (k, len(SUMS)).
-    origins: (k,) the newest `as_of` of these forecasts, in seconds.
+    keys: (k,) ascending. Each combines the target in seconds and the step into one number.
+    sums: (k, len(SUMS)) the sums over the forecasts with that key.
+    origins: (k,) the newest `as_of` of the forecasts with that key, in seconds.
     """
 
     def __init__(self, known: Correlations | None = None) -> None:
@@ -54,12 +54,12 @@ class MetricAccumulator:
 
     @classmethod
     def of(cls, outcomes: ForecastOutcomes) -> "MetricAccumulator":
-        """Accumulate the forecasts of one ticker, by their served quantiles."""
+        """Accumulate the forecasts of one ticker, using their served quantiles."""
         return cls.of_matured(MaturedForecasts.of(outcomes, kinds=()))
 
     @classmethod
     def of_matured(cls, matured: MaturedForecasts, *, ranked: bool = True) -> "MetricAccumulator":
-        """Accumulate the matured forecasts of one ticker, by their served quantiles.
+        """Accumulate the matured forecasts of one ticker, using their served quantiles.
 
         Args:
             matured: The forecasts.
@@ -79,7 +79,7 @@ class MetricAccumulator:
         return self
 
     def without_ranks(self) -> "MetricAccumulator":
-        """Return the same sums, without what correlations across tickers need."""
+        """Return the same sums, without the returns that correlations across tickers need."""
         tally = MetricAccumulator()
         tally._keys, tally._sums, tally._origins = self._keys, self._sums, self._origins
         return tally
@@ -97,7 +97,7 @@ class MetricAccumulator:
         return steps
 
     def sums(self, *names: str) -> tuple[NDArray[np.datetime64], NDArray[np.int64], Floats]:
-        """Return each row's session and step, and its sums named `names`, one column per name."""
+        """Return the session and the step of each key, and the sums `names`, a column per name."""
         columns = [SUMS.index(name) for name in names]
         return self._session.astype("datetime64[s]"), self._step, self._sums[:, columns]
 
@@ -133,7 +133,7 @@ class MetricAccumulator:
 
     @cached_property
     def _correlations(self) -> Floats:
-        """Return IC and rank IC for each key, (k, 2); NaN where too few tickers have a forecast."""
+        """Return IC and rank IC for each key. NaN where too few tickers have a forecast."""
         found = self._known.reusable(self._keys, self._sums)
         missing = np.isinf(found[:, 0])
         if missing.any():

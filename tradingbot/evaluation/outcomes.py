@@ -1,8 +1,8 @@
 """Join stored forecasts with realised closes.
 
-Prices are relative to the close that the forecast was made from. Predicted: price ÷ `last_close` of
-the ledger. Realised: close(target) ÷ close(as_of) of today's history. Splits and restatements
-therefore cancel, and tickers can be combined.
+Prices are relative to the close that the forecast was made from. A predicted price is divided by
+the ledger's `last_close`. The realised price is close(target) ÷ close(as_of) in today's history.
+Splits and restatements therefore cancel, and tickers can be combined.
 """
 
 from collections import Counter
@@ -32,14 +32,14 @@ LEVELS = QUANTILE_LEVELS
 
 Closes = Callable[[str, str, datetime], pd.Series]  # symbol, interval, since -> closes by time
 
-BEFORE = timedelta(days=400)  # history before the first forecast, for the random walk
+BEFORE = timedelta(days=400)  # history before the first forecast, which the random walk needs
 
 
 @dataclass(frozen=True)
 class ForecastOutcomes:
     """Forecasts of one ticker by one revision of one model, with the realised closes.
 
-    n forecasts, sorted by `as_of`, then `step`. Prices are shares of the close of `as_of`.
+    The n forecasts are sorted by `as_of`, then `step`. Prices are divided by the close of `as_of`.
     """
 
     symbol: str
@@ -55,14 +55,15 @@ class ForecastOutcomes:
     prob_up: Floats  # (n,)
     actual: Floats  # (n,)
     past: pd.Series  # all known closes of the ticker; a baseline may use those up to as_of
-    calibrated_quantiles: Floats | None = None  # (n, 19) NaN: missing; None: all are missing
-    combined_quantiles: Floats | None = None  # as calibrated_quantiles
+    # (n, 19) each; NaN where a forecast has none, None if no forecast has any
+    calibrated_quantiles: Floats | None = None
+    combined_quantiles: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.step)
 
     def with_quantiles(self, quantiles: Floats) -> "ForecastOutcomes":
-        """Return a copy with these served quantiles, (n, 19), relative to the close of `as_of`."""
+        """Return a copy with these served quantiles (n, 19), relative to the close of `as_of`."""
         return replace(self, quantiles=quantiles)
 
     def __getitem__(self, rows: NDArray[Any]) -> "ForecastOutcomes":
@@ -73,10 +74,10 @@ class ForecastOutcomes:
 
 
 class UnresolvedReason(StrEnum):
-    """Why forecasts have no outcome, as the end of a sentence; {} is replaced by a detail."""
+    """Why forecasts have no outcome, as the end of a sentence. A detail replaces {}."""
 
     NOT_YET = "the target session is not complete yet"
-    NO_CANDLES = "its candles are not available: {}"  # may be temporary
+    NO_CANDLES = "its candles are not available: {}"  # possibly only at the moment
     NO_ORIGIN = "the bar that it was made from is not in the history"
     CANDLES_END = "its candles end on {}, before the target"
     NO_TARGET = "the target session has no bar"
@@ -111,10 +112,10 @@ def resolve_outcomes(
     targets: Targets | None = None,
     raw_only: bool = False,
 ) -> Iterator[ForecastOutcomes | Unresolved]:
-    """Join the stored forecasts with realised closes, ticker by ticker, in order of their names.
+    """Join the stored forecasts with realised closes, ticker by ticker, in alphabetical order.
 
     One ticker's forecasts are in memory at a time. Revisions of a model are yielded separately. No
-    transaction is open while an outcome is yielded, because a server may end an idle one
+    transaction is open while an outcome is yielded, because a server may end an idle transaction
     (idle_in_transaction_session_timeout).
 
     Args:
@@ -123,9 +124,10 @@ def resolve_outcomes(
             naive UTC times. It may raise DataError.
         model: Only this model.
         symbols: Only these tickers.
-        since: Only forecasts with this `as_of` or a later one.
+        since: Only forecasts whose `as_of` is `since` or later.
         targets: Only target sessions after the first time and before the second.
-        raw_only: Read only the model's quantiles, which then stand for the served ones too. Faster.
+        raw_only: Read only the model's own quantiles and use them as the served quantiles too.
+            Faster.
     """
     with sessions() as session:
         parts = ledger_parts(session, model=model, symbols=symbols, since=since, targets=targets)
@@ -155,7 +157,7 @@ def closes_of(data: "DataService") -> Closes:
 def known_closes(
     closes: Closes, symbol: str, interval: str, since: datetime
 ) -> pd.Series | DataError:
-    """Return the closes in order of time, or why there are none."""
+    """Return the closes in order of time, or the error that explains why there are none."""
     try:
         found = closes(symbol, interval, since)
     except DataError as error:
@@ -180,8 +182,8 @@ class Resolved:
     Attributes:
         part: The part of the ledger.
         outcomes: One item per revision.
-        as_of: (m,) of the forecasts without an outcome.
-        reason: (m,) why they have none: places in REASONS.
+        as_of: (m,) the `as_of` of each forecast without an outcome.
+        reason: (m,) why each of these has no outcome, as an index in REASONS.
         newest: Time of the newest bar.
     """
 
@@ -209,7 +211,7 @@ REASONS = (  # the first true reason is reported
 
 
 def count_reasons(reason: NDArray[np.int64]) -> dict[UnresolvedReason, int]:
-    """Count the forecasts by reason; `reason` holds places in REASONS."""
+    """Count the forecasts by reason. `reason` has indices in REASONS."""
     return {REASONS[index]: n for index, n in sorted(Counter(reason.tolist()).items())}
 
 
@@ -258,7 +260,7 @@ def resolve(part: LedgerPart, rows: LedgerRows, past: pd.Series) -> Resolved:
 
 
 def positions(times: Times, wanted: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the place of each wanted time in the ascending `times`, and whether it is present."""
+    """Return the index of each wanted time in the ascending `times`, and whether it is present."""
     position = np.minimum(np.searchsorted(times, wanted), len(times) - 1)
     return position, times[position] == wanted
 
@@ -269,6 +271,6 @@ def complete_until(symbol: str, interval: str, newest: np.datetime64) -> np.date
         return newest
     try:
         latest = np.datetime64(latest_complete_session(symbol, utcnow()), "s")
-    except DataError:  # unknown exchange: only the candles can tell
+    except DataError:  # unknown exchange: only the newest candle shows which sessions are over
         return newest
     return max(latest, newest)

@@ -38,7 +38,7 @@ class StoredScores:
         rows: Rows of kronos_scores, in the order of the primary key.
         database: The URL without its password.
         events: Counts of scored and unscored event probabilities.
-        event_rows: Rows of kronos_event_scores, in the same order.
+        event_rows: Rows of kronos_event_scores, in the order of the primary key.
     """
 
     found: Scoring
@@ -61,14 +61,14 @@ def rescore(
 
     Args:
         url: The database.
-        settings: Provide the data source if nothing else does.
-        source: Source of closes; None: that of the last run.
-        symbols: Only these tickers; None: all.
-        model: Only this model; None: all.
+        settings: Give the data source if neither `source` nor the last run does.
+        source: Source of closes; None: the source of the last run.
+        symbols: Only these tickers; None: all tickers.
+        model: Only this model; None: all models.
         reporter: Shows the progress.
 
     Raises:
-        DatabaseError: There are no such forecasts, or another run is scoring.
+        DatabaseError: No forecast is of these tickers and this model, or another run is scoring.
     """
     database = redact(url)
     if not database_exists(url):

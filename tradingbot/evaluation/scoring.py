@@ -1,7 +1,8 @@
-"""Compute `kronos_scores`: the record of every model, from forecasts and closes.
+"""Compute `kronos_scores`: the past performance of every model, from forecasts and closes.
 
-Served forecasts have rows for each ticker, step and window. So have their parts (raw, calibrated,
-combined) over all tickers. For a single ticker, the parts have one row over all steps and sessions.
+Served forecasts have rows for each ticker, step and window, and for all tickers together. The
+stages of postprocessing (raw, calibrated, combined) have the same rows for all tickers together.
+For a single ticker, each stage has one row for all steps and sessions.
 
 Only one run at a time may score a database. Rows are written ticker by ticker, so a stopped run
 loses nothing: rows that it did not replace stay until the next run.
@@ -30,7 +31,7 @@ from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.typing import SessionFactory
 
-WINDOWS = (ALL_SESSIONS, 250, 60)  # newest sessions
+WINDOWS = (ALL_SESSIONS, 250, 60)  # numbers of newest sessions
 _BATCH = 1000  # rows per transaction
 
 Record = tuple[str, str, str]  # model, its revision, interval
@@ -45,13 +46,13 @@ class Scoring:
     waiting: int = 0  # forecasts whose target session is in the future
     tickers: set[str] = field(default_factory=set)  # with a scored forecast
     records: set[Record] = field(default_factory=set)
-    unscored: list[Unresolved] = field(default_factory=list)  # except those that wait
+    unscored: list[Unresolved] = field(default_factory=list)  # without the waiting ones
 
     def remarks(self) -> Iterator[str]:
         """Yield a line for each reason why forecasts were not scored, the most frequent first.
 
-        Then yield a line for each model with several revisions, whose records start over, and one
-        for forecasts that wait.
+        Then yield a line for each model with several revisions, because each revision's record
+        starts over, and a line for waiting forecasts.
         """
         reasons: dict[str, Counter[str]] = {}
         for group in self.unscored:
@@ -76,12 +77,12 @@ def score(
     resume: bool = False,
     reporter: ProgressReporter | None = None,
 ) -> Scoring:
-    """Recompute and store the record of all models and tickers, or of one model or some tickers.
+    """Recompute and store the scores of all models and tickers, or of one model or some tickers.
 
-    With `resume`, only unsettled forecasts are read from the ledger, and stored ones are reused.
-    The result is the same (see `maturing`). With `symbols`, the record over all tickers is not
-    changed. Scores of deleted forecasts are deleted. Scores of a ticker whose candles are not
-    available now are kept.
+    With `resume`, only unsettled forecasts are read from the ledger, and stored losses of settled
+    forecasts are reused. The result is the same (see `maturing`). With `symbols`, the scores over
+    all tickers are not changed. Scores of deleted forecasts are deleted. Scores of a ticker whose
+    candles are not available now are kept.
     """
     run = _ScoringRun(sessions, utcnow())
     with sessions() as session:
@@ -114,7 +115,7 @@ def scored_since(session: Session, moment: datetime) -> bool:
 
 
 class _ScoringRun:
-    """Collects rows of kronos_scores ticker by ticker."""
+    """One run of `score`: collects rows of kronos_scores ticker by ticker."""
 
     def __init__(self, sessions: SessionFactory, scored_at: datetime) -> None:
         self.scored_at = scored_at
@@ -200,7 +201,10 @@ class _ScoringRun:
 def _add_up(
     totals: dict[str, MetricAccumulator], of_ticker: Mapping[str, MetricAccumulator]
 ) -> None:
-    """Add the sums of one ticker. While Kronos alone was served, `totals` has no "raw"."""
+    """Add the sums of one ticker to `totals`.
+
+    `totals` has no "raw" as long as Kronos alone was served, because "raw" would equal SERVED.
+    """
     if len(of_ticker) > 1:
         totals.setdefault("raw", totals[SERVED].without_ranks())
     elif "raw" in totals:
@@ -220,7 +224,7 @@ def _by_step_and_window(tally: MetricAccumulator) -> Iterator[Summed]:
     for step in (ALL_STEPS, *tally.steps()):
         whole = tally.by_session(step or None)
         for window in WINDOWS:
-            # a window of all sessions would repeat ALL_SESSIONS
+            # a window that covers all sessions would repeat ALL_SESSIONS
             narrow = window != ALL_SESSIONS and window < len(sessions)
             selected = whole.since(int(sessions[-window])) if narrow else whole
             if len(selected.sums):  # this step may have no target in the newest sessions

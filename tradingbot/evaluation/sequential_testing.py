@@ -1,8 +1,9 @@
 """Tests and intervals that stay valid when a growing record is checked every night.
 
-A single test at the 5 % level is wrong once in twenty. Repeated weekly for two years on a growing
-record, it calls a model without skill significant in a third of all cases. The interval here may be
-checked at any time: the probability that it ever misses the true value is 5 %.
+A single test at the 5 % level calls a model without skill significant in one of twenty cases. If
+the test is repeated weekly for two years on a growing record, it does so in a third of all cases.
+The interval of this module may be checked at any time: the probability that it ever misses the
+true value is 5 %.
 """
 
 import math
@@ -13,8 +14,9 @@ from tradingbot.evaluation.significance import MIN_SESSIONS_TO_TEST, nearly_cons
 from tradingbot.typing import Floats
 
 ALPHA = 0.05  # probability that the interval ever misses the true value
-# The variance of the prior on the mean in standard deviations: (-2 ln a + ln(-2 ln a) + 1) ÷ 100
-# with a = ALPHA makes the interval narrowest at 100 independent sessions.
+# Variance of the prior on the mean, which is measured in standard deviations. The value
+# (-2 ln a + ln(-2 ln a) + 1) ÷ 100 with a = ALPHA makes the interval narrowest at 100 independent
+# sessions.
 PRIOR_VARIANCE = 0.088
 
 
@@ -23,23 +25,23 @@ def anytime_skill_interval(
 ) -> tuple[float, float] | None:
     """Return the 95 % interval of 1 - mean loss ÷ mean baseline loss, valid at all times.
 
-    It contains each skill s for which the differences (1 - s) baseline - losses are compatible with
-    a mean of 0, that is, have an e-value below 1 / ALPHA. If forecasts overlap, `overlap` sessions
-    count as one independent session with the variance of a single session.
+    The interval contains each skill s for which the differences (1 - s) baseline - losses are
+    compatible with a mean of 0, that is, have an e-value below 1 / ALPHA. If forecasts overlap,
+    `overlap` sessions count as one independent session with the variance of a single session.
 
     Args:
-        losses: (sessions,) in order of time, the mean over the forecasts of that session.
+        losses: (sessions,) in order of time: the mean loss of the forecasts of each session.
         baseline: (sessions,) the baseline's losses for the same forecasts.
         overlap: Sessions over which the errors are correlated, as in `diebold_mariano`.
 
     Returns:
         None if there are too few sessions, or the losses do not vary.
 
-    Source: the e-process of the t-test is that of Lai (1976) and of Wang and Ramdas (2025,
-    "Anytime-valid t-tests and confidence sequences for Gaussian means with unknown variance"), the
-    choice of the prior that of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024, "Time-uniform
-    central limit theory and asymptotic confidence sequences"); e-values of score differences:
-    Choe and Ramdas (2024), Henzi and Ziegel (2022).
+    Sources: e-process of the t-test: Lai (1976), and Wang and Ramdas (2025), "Anytime-valid t-tests
+    and confidence sequences for Gaussian means with unknown variance"; choice of the prior:
+    Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024), "Time-uniform central limit theory and
+    asymptotic confidence sequences"; e-values of score differences: Choe and Ramdas (2024), Henzi
+    and Ziegel (2022).
     """
     [low], [high] = (
         found.tolist() for found in anytime_skill_intervals(losses[None], baseline[None], overlap)
@@ -50,7 +52,10 @@ def anytime_skill_interval(
 def anytime_skill_intervals(
     losses: Floats, baseline: Floats, overlap: int
 ) -> tuple[Floats, Floats]:
-    """Return `anytime_skill_interval` of each row (series, sessions): low, high; NaN: None."""
+    """Return lower and upper ends of `anytime_skill_interval` of each row; NaN instead of None.
+
+    `losses` and `baseline` have the shape (series, sessions).
+    """
     series, sessions = losses.shape
     limit = _greatest_square(sessions / overlap)
     if sessions < max(MIN_SESSIONS_TO_TEST, 3 * overlap) or not math.isfinite(limit):
@@ -79,11 +84,11 @@ def anytime_skill_intervals(
 
 
 def mean_is_positive(total: float, squares: float, sessions: int, *, overlap: int) -> bool:
-    """Return whether a mean is significantly above 0, by the e-value of `anytime_skill_interval`.
+    """Return whether the e-value of `anytime_skill_interval` shows that a mean is above 0.
 
     Args:
-        total: Sum over the sessions.
-        squares: Sum of the squares.
+        total: Sum of the values, one value per session.
+        squares: Sum of their squares.
         sessions: Number of sessions; at least one.
         overlap: As in `anytime_skill_interval`.
     """

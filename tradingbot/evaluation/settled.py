@@ -15,7 +15,7 @@ from tradingbot.persistence.ledger import LedgerPart
 from tradingbot.persistence.matured import StoredPart
 from tradingbot.typing import Floats
 
-_SAME = 1e-12  # relative difference below which closes are equal
+_SAME = 1e-12  # closes with a smaller relative difference count as equal
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Settled:
     Attributes:
         until: Forecasts with an earlier `as_of` are settled.
         times: Times of the closes that the forecasts were compared with, in seconds.
-        closes: These closes.
-        left_out: Number of forecasts that will never have an outcome, by reason.
-        forecasts: Forecasts with an outcome.
+        closes: The closes at `times`.
+        left_out: Number of settled forecasts that will never have an outcome, by reason.
+        forecasts: Settled forecasts with an outcome.
         stored: False if nothing is stored, so that the part must be computed in full.
     """
 
@@ -65,7 +65,10 @@ class Settled:
         )
 
     def is_valid_for(self, past: pd.Series) -> bool:
-        """Return whether `past` equals the closes compared with, up to a common factor."""
+        """Return whether `past` still has the closes used for the forecasts.
+
+        A common factor, as from a split, is allowed.
+        """
         if not len(self.closes):
             return not self.forecasts
         times, closes = closes_as_arrays(past)
@@ -78,6 +81,6 @@ class Settled:
 
 
 def closes_as_arrays(past: pd.Series) -> tuple[NDArray[np.int64], Floats]:
-    """Return times in seconds, and closes."""
+    """Return the times in seconds and the closes of `past`."""
     times = past.index.to_numpy().astype("datetime64[s]").astype("int64")
     return times, past.to_numpy(dtype="float64")

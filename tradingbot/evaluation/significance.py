@@ -1,7 +1,8 @@
 """Significance tests and bootstrap intervals for forecasts that are not independent.
 
-Forecasts of the same session, and forecasts whose steps overlap, are correlated. These functions
-allow for that. The project's tests compare them with scipy.
+Forecasts of the same session are correlated, and so are forecasts whose periods overlap. The
+functions of this module allow for these correlations. The project's tests compare the functions
+with scipy.
 """
 
 import math
@@ -14,28 +15,29 @@ from numpy.typing import NDArray
 
 from tradingbot.typing import Flags, Floats
 
-MIN_SESSIONS_TO_TEST = 30  # with fewer, no test of a difference
-MIN_SESSIONS_TO_RESAMPLE = 20  # with fewer, no bootstrap interval
+MIN_SESSIONS_TO_TEST = 30  # with fewer sessions there is no test of a difference
+MIN_SESSIONS_TO_RESAMPLE = 20  # with fewer sessions there is no bootstrap interval
 DRAWS = 1000
 _Z = NormalDist().inv_cdf(0.975)
 
 
 def diebold_mariano(worse: Floats, overlap: int) -> tuple[float | None, float | None]:
-    """Return the Diebold-Mariano statistic and its two-sided p-value; (None, None): too few data.
+    """Return the Diebold-Mariano statistic and its two-sided p-value.
 
-    Without overlap this is the t-test. With overlap the variance of the mean is estimated from B
-    cosines of the lowest frequencies, and Student's t has B degrees of freedom. B is the smaller of
-    0.4 n^(2/3) and n ÷ (3 overlap). Of the procedures compared in docs/concepts/scores.md, the
-    size of this test is closest to 5 %.
+    Return (None, None) for too few data. Without overlap this is the t-test. With overlap the
+    variance of the mean is estimated from the B cosine terms of the lowest frequencies (EWC,
+    equal-weighted cosine), and Student's t has B degrees of freedom. B is the smaller of
+    0.4 n^(2/3) and n ÷ (3 overlap). Of the procedures compared in docs/concepts/scores.md, this
+    test has the size closest to 5 %.
 
     Args:
-        worse: (sessions,) in order of time: the loss of one forecast less that of the other, as
-            the mean over the forecasts of that session.
+        worse: (sessions,) in order of time: the loss of one forecast minus the loss of the other,
+            averaged over the forecasts of that session.
         overlap: Number of consecutive sessions, the session itself included, with correlated
             errors: h for forecasts made every session h steps ahead, 1 for separate windows.
 
-    Source: Diebold and Mariano (1995); Lazarus, Lewis, Stock and Watson (2018) for the equally
-    weighted cosines (EWC) and their number.
+    Sources: Diebold and Mariano (1995); for EWC and the choice of B Lazarus, Lewis, Stock and
+    Watson (2018).
     """
     [statistic], [p_value] = (
         found.tolist() for found in diebold_mariano_each(worse[None], overlap)
@@ -44,7 +46,7 @@ def diebold_mariano(worse: Floats, overlap: int) -> tuple[float | None, float | 
 
 
 def diebold_mariano_each(worse: Floats, overlap: int) -> tuple[Floats, Floats]:
-    """Return `diebold_mariano` of each row of (series, sessions); NaN: too few data."""
+    """Return `diebold_mariano` of each row of `worse` (series, sessions). NaN for too few data."""
     series, n = worse.shape
     statistics, p_values = np.full(series, np.nan), np.full(series, np.nan)
     if n < max(MIN_SESSIONS_TO_TEST, 3 * overlap):
@@ -60,9 +62,12 @@ def diebold_mariano_each(worse: Floats, overlap: int) -> tuple[Floats, Floats]:
     return statistics, p_values
 
 
-@lru_cache(maxsize=32)  # tickers share their sessions, and so the lengths
+@lru_cache(maxsize=32)  # most tickers have the same sessions, and so the same n
 def _slowest_cosines(n: int, count: int) -> Floats:
-    """Return the `count` lowest non-constant waves of a type-II cosine transform, (count, n)."""
+    """Return the `count` lowest-frequency cosine terms, without the constant. Shape (count, n).
+
+    They are those of a type-II discrete cosine transform.
+    """
     angles = math.pi * np.outer(np.arange(1, count + 1), (np.arange(n) + 0.5) / n)
     cosines: Floats = np.cos(angles)
     return cosines
@@ -75,7 +80,7 @@ def nearly_constant(values: Floats, scale: Floats | float = 0.0) -> Flags:
 
     Args:
         values: (series, n).
-        scale: (series,), or one number for all.
+        scale: One number per series, or one number for all series.
     """
     greatest = np.maximum(scale, np.abs(values).max(axis=1))
     constant: Flags = np.ptp(values, axis=1) <= 1e-9 * greatest
@@ -87,8 +92,8 @@ def benjamini_hochberg(p_values: Floats) -> Floats:
 
     Of the results with an adjusted p-value below 0.05, at most 5 % are expected to be false.
 
-    Source: Benjamini and Hochberg (1995); it also holds for the positive dependence of tickers
-    that move together, Benjamini and Yekutieli (2001).
+    Source: Benjamini and Hochberg (1995). The method also holds for positively dependent tests, as
+    for tickers that move together: Benjamini and Yekutieli (2001).
     """
     order = np.argsort(p_values)[::-1]
     ranks = np.arange(len(p_values), 0, -1)
@@ -102,23 +107,23 @@ def share_interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval of sum(hits) / sum(moves).
 
-    It is Wilson's interval for the effective sample size, because moves of the same session and of
-    sessions less than `overlap` apart are correlated. The effective sample size is at most
+    Moves of the same session and of sessions less than `overlap` apart are correlated. The result
+    is therefore Wilson's interval for an effective sample size, which is at most
     sum(moves) ÷ overlap.
 
     Args:
-        hits: (sessions,) in order of time.
-        moves: (sessions,).
+        hits: (sessions,) in order of time: the number of hits of each session.
+        moves: (sessions,) the number of moves of each session.
         overlap: Number of steps ahead of the forecasts.
 
-    Source: Newey and West (1987) for the variance; the effective sample size is Kish's (1965).
+    Sources: Newey and West (1987) for the variance; Kish (1965) for the effective sample size.
     """
     [low], [high] = (found.tolist() for found in share_intervals(hits[None], moves[None], overlap))
     return low, high
 
 
 def share_intervals(hits: Floats, moves: Floats, overlap: int) -> tuple[Floats, Floats]:
-    """Return `share_interval` of each row of (series, sessions): lower and upper ends."""
+    """Return the lower and upper ends of `share_interval` of each row of (series, sessions)."""
     total = moves.sum(axis=1)
     share = hits.sum(axis=1) / total
     deviation = hits - share[:, None] * moves
@@ -131,7 +136,7 @@ def share_intervals(hits: Floats, moves: Floats, overlap: int) -> tuple[Floats, 
 
 
 def wilson_interval(share: float, n: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share in `n` independent cases; Wilson (1927)."""
+    """Return Wilson's 95 % interval (1927) of a share of `n` independent cases."""
     [low], [high] = (
         found.tolist() for found in _wilson_intervals(np.array([share]), np.array([n]))
     )
@@ -145,7 +150,7 @@ def _wilson_intervals(share: Floats, n: Floats) -> tuple[Floats, Floats]:
 
 
 def student_p_value(statistic: float, degrees: int) -> float:
-    """Return P(|T| > |statistic|) of Student's t, by the trapezoidal rule."""
+    """Return P(|T| > |statistic|) of Student's t, computed with the trapezoidal rule."""
     return float(_student_p_values(np.array([statistic]), degrees)[0])
 
 
@@ -164,16 +169,16 @@ def _student_p_values(statistics: Floats, degrees: int) -> Floats:
 
 
 def resampled(sessions: NDArray[Any], values: Floats, *, block: int) -> tuple[Floats, Floats]:
-    """Return sums over all forecasts, and over DRAWS bootstrap samples of the sessions.
+    """Return the sums of `values` over all forecasts, and over DRAWS bootstrap samples of sessions.
 
     Args:
-        sessions: (n,), the session of each forecast.
+        sessions: (n,) the session of each forecast.
         values: (n, k).
         block: Minimum number of consecutive sessions drawn together, such as the horizon.
 
     Returns:
-        (k,) and (DRAWS, k), the latter (0, k) for fewer than MIN_SESSIONS_TO_RESAMPLE sessions.
-        The same input gives the same samples.
+        Shapes (k,) and (DRAWS, k). With fewer than MIN_SESSIONS_TO_RESAMPLE sessions there are no
+        samples, and the second shape is (0, k). The same input gives the same samples.
 
     Source: the circular block bootstrap, Politis and Romano (1992).
     """
@@ -186,7 +191,10 @@ def resampled(sessions: NDArray[Any], values: Floats, *, block: int) -> tuple[Fl
 
 
 def interval(drawn: Floats) -> tuple[Floats, Floats] | None:
-    """Return the middle 95 % of figures of each sample, (DRAWS, k); None without samples."""
+    """Return the ends of the middle 95 % of each column of `drawn`. None without samples.
+
+    `drawn` has one row per bootstrap sample, (DRAWS, k).
+    """
     if not len(drawn):
         return None
     low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
@@ -194,7 +202,7 @@ def interval(drawn: Floats) -> tuple[Floats, Floats] | None:
 
 
 def _newey_west(deviation: Floats, overlap: int) -> Floats:
-    """Return the Newey-West variance of the mean of overlapping errors, times their number."""
+    """Return the Newey-West variance of the mean of overlapping errors, times their number n."""
     weighted: Floats = sum(
         ((1 - lag / overlap) * _autocovariance(deviation, lag) for lag in range(1, overlap)),
         start=np.zeros(len(deviation)),
@@ -209,7 +217,7 @@ def _autocovariance(deviation: Floats, lag: int) -> Floats:
 
 
 def _times_drawn(count: int, block: int, draws: int) -> Floats:
-    """Return (draws, count): how often each session is in each sample."""
+    """Return how often each session is in each sample. Shape (draws, count)."""
     block = min(count, max(block, math.ceil(count ** (1 / 3))))
     blocks = math.ceil(count / block)
     starts = np.random.default_rng(0).integers(count, size=(draws, blocks, 1))

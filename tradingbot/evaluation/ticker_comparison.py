@@ -1,4 +1,4 @@
-"""Tickers that are forecast better or worse than by a random walk, corrected for their number."""
+"""Find tickers forecast better or worse than by a random walk, corrected for multiple tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +42,10 @@ class TickerComparison:
 
 
 def compare_tickers(tested: Mapping[str, Tested]) -> TickerComparison:
-    """Compare each ticker's forecasts with its random walk, as one family of tests."""
+    """Compare each ticker's forecasts with its random walk.
+
+    The p-values are adjusted together, for the number of tickers.
+    """
     known = {
         symbol: (metrics.dm_p_value, metrics.dm_statistic)
         for symbol, metrics in tested.items()

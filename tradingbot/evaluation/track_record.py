@@ -22,8 +22,8 @@ from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
-WINDOWS = (60, 250, ALL_SESSIONS)  # the newest window with enough forecasts counts
-MIN_FORECASTS = 30  # as in metrics.py, which imports pandas
+WINDOWS = (60, 250, ALL_SESSIONS)  # the first window with enough forecasts is used
+MIN_FORECASTS = 30  # same as in metrics.py, whose import would load pandas
 NO_DATABASE = "no record: there is no database of past forecasts here"
 OUT_OF_REACH = "no record: the database of past forecasts cannot be read"
 
@@ -38,7 +38,7 @@ class Skill:
     where: str  # "SPY, last 60 sessions"
     # lower bound of the skill from all outcomes, valid however often it is checked
     at_least: float | None  # None: not known yet
-    shown_by: str  # "SPY, 310 sessions so far"; "" without at_least
+    shown_by: str  # the outcomes behind `at_least`: "SPY, 310 sessions so far"; "" without it
 
 
 def track_record(
@@ -52,7 +52,7 @@ def track_record(
     """Describe how good the model was for this ticker, in the newest window with enough outcomes.
 
     If the ticker is None or has too few outcomes, all tickers are used. Other revisions of the
-    model do not count; None or "" is the revision without a name.
+    model do not count. A revision of None or "" stands for forecasts without a known revision.
     """
     rows = _rows(session, symbol, model, revision, interval)
     for row in rows:
@@ -65,7 +65,7 @@ def track_record(
 def describe_track_record(forecast: Forecast, sessions: SessionFactory | None = None) -> str:
     """Return `track_record` of this forecast's model, by default from the configured database.
 
-    An unreadable database is not an error. If it is out of reach, it is not tried again for some
+    An unreadable database is not an error. A database out of reach is not tried again for some
     minutes, so that callers do not wait.
     """
     url = ""
@@ -114,7 +114,10 @@ def crps_skill(
 
 
 def relative_mae(score: Any) -> float | None:
-    """Return `relative_mae` of metrics or a row of kronos_scores; older rows have only `mase`."""
+    """Return `relative_mae` of metrics or of a row of kronos_scores.
+
+    Older rows lack this column. Their column `mase` has the value.
+    """
     error: float | None = score.relative_mae
     return score.mase if error is None else error
 
@@ -122,7 +125,10 @@ def relative_mae(score: Any) -> float | None:
 def _rows(
     session: Session, symbol: str | None, model: str, revision: str | None, interval: str
 ) -> list[KronosScore]:
-    """Return the rows over all steps: the ticker's, then those of all tickers, newest first."""
+    """Return the rows over all steps: first the ticker's rows, then those over all tickers.
+
+    Within both groups, shorter windows come first.
+    """
     found = scores_over_all_steps(
         session,
         [ALL_SYMBOLS] if symbol is None else [symbol, ALL_SYMBOLS],

@@ -1,4 +1,4 @@
-"""Training periods of known models. Forecasts of those days prove little."""
+"""Training periods of known models. Forecasts of days in these periods prove little."""
 
 from datetime import datetime, timedelta
 from typing import Literal
@@ -22,7 +22,7 @@ _NANO_CURRENCIES_UNTIL = datetime(2017, 12, 22)
 def in_training(model: str, symbol: str, target: datetime) -> InTraining:
     """Return whether `model` may have been trained on the ticker's or its market's candle of a day.
 
-    "unknown" for unknown models, and for days on which a model was validated.
+    Return "unknown" for unknown models, and for days used to validate the model.
     """
     base, until = tuned_until(model)
     if until is not None:
@@ -58,7 +58,8 @@ def trained_until(model: str) -> str:
 def tuned_until(model: str) -> tuple[str, datetime | None]:
     """Return the base of a fine-tuned model and the last day that it has seen.
 
-    Such a model is named after both: 'kronos-nano+2019-06-28'. For other names the day is None.
+    A fine-tuned model is named after both: 'kronos-nano+2019-06-28'. For other names return None
+    as the day.
     """
     base, plus, day = model.rpartition("+")
     try:
