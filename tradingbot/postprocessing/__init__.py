@@ -1,1 +1,1 @@
-"""Postprocessing of a model's forecast: combination with experts, and conformal bands."""
+"""Postprocessing of a model's forecast: combination with simple experts, and conformal bands."""

@@ -1,11 +1,12 @@
-"""Calibrated bands: their stored factors, and how a forecast gets them.
+"""Calibrated bands: the stored factors, and how they are applied to a forecast.
 
     calibration = load(session, key_of(forecast))
     forecast = calibration.apply(forecast) if calibration else forecast
 
-A forecast takes its factors from the smallest pool with enough record, in this order: its own asset
-class and step, its class over all steps, all classes at its step, all classes and steps. Revisions
-of a model never share factors. fit.py fits the pools.
+A pool is a group of forecasts that share factors. A forecast takes its factors from the first pool
+with enough outcomes, in this order: the forecast's own asset class and step; its class at all
+steps; all classes at its step; all classes at all steps. Revisions of a model never share factors.
+fit.py fits the factors.
 """
 
 from collections.abc import Mapping
@@ -18,8 +19,8 @@ from tradingbot.forecast import QUANTILE_LEVELS, RAW, Forecast, ForecastBar, pro
 from tradingbot.markets.symbols import asset_class
 from tradingbot.postprocessing.conformal import widened
 
-ALL_CLASSES = "*"  # pool of all asset classes
-ALL_STEPS = 0  # pool of all steps
+ALL_CLASSES = "*"  # in a pool's name: all asset classes
+ALL_STEPS = 0  # in a pool's name: all steps
 
 Key = tuple[str, str, str]  # model_name, model_revision ("" if unknown), interval
 PoolName = tuple[str, int]  # asset class or ALL_CLASSES, step or ALL_STEPS
@@ -37,11 +38,11 @@ def pools_for(kind: str, step: int) -> tuple[PoolName, ...]:
 
 @dataclass(frozen=True)
 class Factors:
-    """Factors of one pool, which multiply the half-widths of each of BANDS."""
+    """Factors of one pool. Each factor multiplies the half-widths of one of BANDS."""
 
     values: tuple[float, ...]  # (9,)
-    n: int  # outcomes used for fitting
-    until: datetime  # newest target among them
+    n: int  # number of outcomes used for fitting
+    until: datetime  # newest target of these outcomes
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,14 @@ class Calibration:
     pools: Mapping[PoolName, Factors]
 
     def apply(self, forecast: Forecast) -> Forecast:
-        """Return the forecast with calibrated quantiles and P(up); `raw` in bars keeps the model's.
+        """Return the forecast with calibrated quantiles and P(up).
 
-        Returns it unchanged if a bar has no pool with enough record, if its 19 quantiles are not
-        all known, or if it is calibrated already.
+        Each bar's `raw` keeps the model's own values. The forecast is returned unchanged if one of
+        its bars has no pool with enough outcomes or lacks some of the 19 quantiles, or if it is
+        calibrated already.
 
         Raises:
-            ValueError: The forecast is another model's.
+            ValueError: The forecast is by another model or revision.
         """
         if key_of(forecast) != self.key:
             raise ValueError(f"the calibration of {self.key} does not apply to {key_of(forecast)}")
@@ -76,7 +78,7 @@ class Calibration:
         )
 
     def factors(self, symbol: str, step: int) -> Factors | None:
-        """Return the factors of the smallest available pool."""
+        """Return the factors of the smallest pool that has factors, or None."""
         pools = pools_for(asset_class(symbol), step)
         return next((self.pools[pool] for pool in pools if pool in self.pools), None)
 

@@ -14,7 +14,7 @@ _NUMBERS = ("agreement", "size", "sessions", "forecasts")  # fields of a trial's
 
 
 def challengers_column(state: State) -> dict[str, Any] | None:
-    """Return rivals and trials of a pool as JSON, or None if there are no challengers."""
+    """Return a state's rivals and trials as a JSON object, or None without challengers."""
     if not state.challengers:
         return None
     return {
@@ -25,7 +25,7 @@ def challengers_column(state: State) -> dict[str, Any] | None:
 
 
 def with_challengers(state: State, gains: Mapping[str, float], column: Any) -> State:
-    """Return the state of FORECASTERS with the challengers of its row.
+    """Return `state`, which has FORECASTERS only, with the challengers of its row added.
 
     Raises:
         ValueError: The numbers are impossible. Non-numeric values raise other errors.

@@ -1,21 +1,22 @@
-"""Combine the model's quantiles with those of simple experts, weighted by their record.
+"""Combine the model's quantiles with those of simple experts, weighted by past performance.
 
     course = replay(panel, without_record(3))  # the state after each session
     quantiles = combine(course.newest, model, experts)
 
-Every expert gives 19 quantiles of log(close ÷ last close). The combined quantile of a level is the
-weighted mean of the experts' quantiles, with the same weights for all levels. After each target
-session the weights move towards the experts that would have lowered the pinball loss
+The model and every expert give 19 quantiles of log(close ÷ last close). The combined quantile of a
+level is the weighted mean of their quantiles, with the same weights for all levels. After each
+target session the weights move towards the forecasters that would have lowered the pinball loss
 (exponentiated gradient: Kivinen and Warmuth 1997; for quantiles: Berrisch and Ziel, "CRPS
 learning", 2021, arXiv 2102.00968). Before combining, the model's median is shrunk towards the last
-close, depending on how well it has agreed with outcomes (as in EMOS: Gneiting et al. 2005). After
-combining, the bands are widened or narrowed to their nominal coverage (conformal.py).
+close. It is shrunk less, the better it has agreed with outcomes (as in EMOS: Gneiting et al. 2005).
+After combining, the bands are widened or narrowed to their nominal coverage (conformal.py).
 
-A challenger, a further model besides the first, is on trial: a second state learns the combination
-with it, without any effect on served forecasts. The challenger joins the served combination once
-its trial is significantly better, by a test that is valid at any time.
+A challenger is a further model besides the first. It begins on trial: a second state learns the
+combination with the challenger, without any effect on served forecasts. The challenger joins the
+served combination when the trial's losses are significantly lower, in a test that is valid at any
+time.
 
-A state depends only on the state before and one session's outcomes, so sessions can be learnt one
+A state depends only on the previous state and one session's outcomes, so sessions can be learnt one
 by one. There is no look-ahead: a forecast made at `as_of` uses sessions of earlier dates.
 """
 
@@ -42,8 +43,8 @@ from tradingbot.postprocessing.combination_state import without_record as withou
 from tradingbot.postprocessing.conformal import moved, scores
 from tradingbot.typing import Floats, Times
 
-RATE = 1.0  # of learning; losses are in units of the expected move, so it needs no tuning
-MAX_MOVE = 5.0  # limit of an outcome, in expected moves; it can be far larger after a halt
+RATE = 1.0  # learning rate; needs no tuning, because losses are in units of the expected move
+MAX_MOVE = 5.0  # limit of an outcome, in expected moves; after a halt outcomes can be far larger
 
 _LEVELS = np.array(QUANTILE_LEVELS)
 
@@ -52,9 +53,9 @@ _LEVELS = np.array(QUANTILE_LEVELS)
 class Panel:
     """n forecasts of one step with outcomes, from the model and the experts, in any order.
 
-    Quantiles and outcomes are logs of price ÷ last close. NaN marks an expert without a forecast:
-    it sleeps, and the others share its weight. The last experts are the challengers of the state
-    that learns from the panel.
+    Quantiles and outcomes are logs of price ÷ last close. NaN marks an expert without a forecast.
+    Such an expert sleeps: the other forecasters share its weight. The last experts are the
+    challengers of the state that learns from the panel.
     """
 
     as_of: Times  # (n,)
@@ -90,11 +91,11 @@ class Course:
         return self.states[-1]
 
     def known(self, panel: Panel) -> NDArray[np.int64]:
-        """Return which of `states` was known when each forecast was made, (n,)."""
+        """Return for each forecast the index of the newest state known when it was made."""
         return np.searchsorted(self.sessions, panel.as_of.astype("M8[s]"), side="left")
 
     def combine(self, panel: Panel) -> Floats:
-        """Combine each forecast with the state known when it was made, (n, 19)."""
+        """Combine each forecast, using the state known when it was made. Shape (n, 19)."""
         known = self.known(panel)
         combined = np.empty_like(panel.model)
         for index in np.unique(known):
@@ -104,14 +105,14 @@ class Course:
 
 
 def replay(panel: Panel, start: State, *, step: int = 1) -> Course:
-    """Learn from the panel, session by session; skip sessions that `start` includes.
+    """Learn from the panel, session by session. Skip sessions that `start` includes.
+
+    A forecast is ignored if one of its quantiles, its outcome or its expected move is unknown. The
+    expected move is unknown if the history is too short, and 0 if its prices do not move.
 
     Args:
-        step: How many bars ahead the forecasts look, and so how many consecutive sessions have
-            overlapping forecasts.
-
-    Forecasts are ignored if they lack an expected move (too short or flat a history), a quantile,
-    or a price as their outcome.
+        step: Number of bars that the forecasts look ahead. The forecasts of this many consecutive
+            sessions overlap.
     """
     known = np.isfinite(panel.scale + panel.actual + panel.model.sum(axis=1))
     panel = panel[known & (panel.scale > 0)]
@@ -131,7 +132,7 @@ def _by_session(panel: Panel) -> Iterator[tuple[np.datetime64, Panel]]:
 
 
 def _learn(now: State, panel: Panel, session: np.datetime64, step: int) -> State:
-    """Return the state after learning a target session's outcomes."""
+    """Return the state after learning the outcomes of one target session."""
     served = _moved(now, panel, session)
     if not now.trials:
         return served
@@ -144,7 +145,7 @@ def _learn(now: State, panel: Panel, session: np.datetime64, step: int) -> State
 
 
 def _tried(served: State, trial: Trial, panel: Panel, session: np.datetime64) -> Trial:
-    """Return the trial after a session; only forecasts that its challenger made count."""
+    """Return the trial after a session. Only forecasts that the challenger also made count."""
     column = served.plain + served.challengers.index(trial.name)
     panel = panel[np.isfinite(panel.experts[:, column, MEDIAN])]
     if not len(panel):
@@ -163,14 +164,14 @@ def _tried(served: State, trial: Trial, panel: Panel, session: np.datetime64) ->
 
 
 def _losses(quantiles: Floats, actual: Floats) -> Floats:
-    """Return twice the mean pinball loss over levels, (n,), which approximates the CRPS."""
+    """Return twice the pinball loss averaged over levels, which approximates the CRPS."""
     off = actual[:, None] - quantiles
     losses: Floats = 2 * np.maximum(_LEVELS * off, (_LEVELS - 1) * off).mean(axis=1)
     return losses
 
 
 def _moved(now: State, panel: Panel, session: np.datetime64) -> State:
-    """Return weights, medians and bands after a session; trials are unchanged."""
+    """Return the state with weights, medians and bands after a session. Keep the trials."""
     stacked = stacked_of(now, panel.model, panel.experts)
     blended = blend_of(now, stacked)
     missed = 2 * ((panel.actual[:, None] < blended) - _LEVELS)  # slope of the pinball loss
@@ -199,7 +200,7 @@ def _moved(now: State, panel: Panel, session: np.datetime64) -> State:
 
 
 def _agreed(rival: Rival, medians: Floats, panel: Panel) -> Rival:
-    """Return the rival with the agreement of its medians in a session."""
+    """Return the rival after a session, with the agreement of its medians added."""
     awake = np.isfinite(medians)
     if not awake.any():
         return rival

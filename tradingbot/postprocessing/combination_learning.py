@@ -2,9 +2,9 @@
 
     combination = learn(sessions, bars_of, start, before=as_of, horizon=5)
 
-Each target session is learnt once, in order, as soon as it is earlier than the newest bars of all
-tickers, including other shards': by then every exchange has closed it. A ticker whose candles
-arrive days later is left out of that session.
+Each target session is learnt once, in order. A session is learnt when it is earlier than the newest
+bars of all tickers, including the tickers of other shards, because every exchange has then closed
+that session. A ticker whose candles arrive days later does not contribute to that session.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -33,21 +33,22 @@ from tradingbot.typing import Floats, SessionFactory
 
 BarsOf = Callable[[str, str, datetime], pd.DataFrame]  # symbol, interval, since -> candles by time
 
-_SLICE = timedelta(days=92)  # of target sessions in memory at a time
+_SLICE = timedelta(days=92)  # period of target sessions in memory at a time
 _MOMENT = timedelta(seconds=1)
-# Learning waits for tickers with late candles, unless at most a tenth of all are late, or they are
-# further behind than this.
+# Learning waits for tickers with late candles. It does not wait if at most one ticker in
+# _LAGGING_SHARE is late, or for tickers that are more than MAX_LAG behind.
 _LAGGING_SHARE = 10
 MAX_LAG = timedelta(days=4)
-_LATE = timedelta(days=14)  # pools without new outcomes for longer have no more forecasts
+_LATE = timedelta(days=14)  # models without a new forecast for longer are no longer challengers
 
 Panels = dict[int, list[tuple[str, Panel]]]  # by step: each ticker's asset class and forecasts
 
 
 def first_without_candles(newest: Collection[datetime]) -> datetime:
-    """Return the first session whose candles some tickers lack, apart from a few that lag behind.
+    """Return the first session whose candles are not complete yet.
 
-    If those few lag by more than a session, their outcomes are not learnt from.
+    A few tickers that lag behind do not count (see _LAGGING_SHARE). If their candles are missing
+    for more than a session, the outcomes of these tickers are not learnt from.
 
     Args:
         newest: The time of each ticker's newest bar.
@@ -68,11 +69,12 @@ def learn(
     """Learn from all target sessions earlier than `before`.
 
     Args:
-        sessions: Of the database with the ledger.
-        bars_of: Returns a ticker's candles; it may raise DataError.
-        start: The known state; sessions in it are not learnt again.
-        before: The first target session that does not count.
-        horizon: Of the forecasts, in bars: how far back the forecasts for a session can lie.
+        sessions: Sessions of the database with the ledger.
+        bars_of: Returns a ticker's candles. It may raise DataError.
+        start: The states learnt so far. Sessions that they include are not learnt again.
+        before: The first target session that is not learnt.
+        horizon: Horizon of the forecasts in bars. It limits how long before a session the forecasts
+            for that session can have been made.
         challengers: Further models in the same ledger that are or were on trial.
     """
     combination = start
@@ -90,9 +92,10 @@ def learn(
 
 
 def rivals_of(sessions: SessionFactory, key: Key, until: datetime) -> list[str]:
-    """Return the challengers of this model's combination from the ledger; none for a challenger.
+    """Return the challengers of this model's combination, read from the ledger.
 
-    A model without a forecast in the last `_LATE` before `until` is no challenger any more.
+    If the model is a challenger itself, return none. A model without a forecast in the period
+    `_LATE` before `until` is no longer a challenger.
     """
     name, _, interval = key
     with sessions() as session:
@@ -105,7 +108,7 @@ def rivals_of(sessions: SessionFactory, key: Key, until: datetime) -> list[str]:
 def after_learning(
     combination: Combination, panels: Panels, challengers: Sequence[str] = ()
 ) -> Combination:
-    """Return the combination after learning these sessions."""
+    """Return the combination after learning the sessions of `panels`."""
     pools = dict(combination.pools)
     for step, parts in panels.items():
         for kind in (*sorted({kind for kind, _ in parts}), ALL_CLASSES):
@@ -122,7 +125,10 @@ def after_learning(
 def panels_of(
     outcomes: ForecastOutcomes, bars: pd.DataFrame, rivals: Floats | None = None
 ) -> Iterator[tuple[int, Panel]]:
-    """Return a ticker's forecasts, a panel per step; `rivals` are (n, challengers, 19)."""
+    """Yield each step with the panel of a ticker's forecasts.
+
+    `rivals` are the challengers' quantiles, (n, challengers, 19).
+    """
     experts, scale = expert_quantiles(bars, outcomes.as_of, outcomes.step)
     if rivals is not None:
         experts = np.concatenate([experts, rivals], axis=1)
@@ -171,9 +177,10 @@ def _rivals(
     targets: Targets,
     challengers: Sequence[str],
 ) -> Floats:
-    """Return each challenger's quantiles for these forecasts, as logs (n, challengers, 19).
+    """Return the challengers' quantiles for the same targets, as logs of price ÷ last close.
 
-    NaN where it has no forecast, or its paths are not anchored.
+    Shape (n, challengers, 19). NaN where a challenger has no forecast, or where its paths do not
+    start from the last close.
     """
     quantiles = np.full((len(outcomes), len(challengers), len(QUANTILE_LEVELS)), np.nan)
     asked = pd.MultiIndex.from_arrays([outcomes.as_of, outcomes.target])

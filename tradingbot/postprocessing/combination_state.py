@@ -1,7 +1,7 @@
-"""States of a combination: what was learnt from the forecasters' record. Arrays only.
+"""States of a combination: the numbers learnt from past forecasts and outcomes. Arrays only.
 
-A State is learnt from a record (combination.py) and decides how forecasters are combined. A Trial
-is the State of a combination with one more challenger.
+combination.py learns a State from forecasts and outcomes. The State decides how forecasters are
+combined. A Trial has the State of a combination with one more challenger.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from tradingbot.evaluation.sequential_testing import mean_is_positive
 from tradingbot.postprocessing.conformal import BANDS, widened
 from tradingbot.typing import Floats
 
-PRIOR_SESSIONS = 50  # sessions without agreement that are added to the real ones
-TRIAL_SESSIONS = 60  # minimum for a challenger
+PRIOR_SESSIONS = 50  # number of imagined sessions without agreement, added to the real sessions
+TRIAL_SESSIONS = 60  # minimum length of a challenger's trial
 MEDIAN = 9  # index in the 19 quantiles
 
 
@@ -25,7 +25,7 @@ class Rival:
     name: str  # the model's name
     agreement: float = 0.0
     size: float = 0.0
-    sessions: int = 0  # with forecasts of it
+    sessions: int = 0  # number of sessions with forecasts of this challenger
 
     @property
     def kept(self) -> float:
@@ -35,20 +35,23 @@ class Rival:
 
 @dataclass(frozen=True)
 class State:
-    """What was learnt from a record of forecasts and outcomes.
+    """The numbers learnt from past forecasts and outcomes.
 
     Attributes:
-        gains: By how much each expert alone would have lowered the loss, the model first, rivals
-            last: (1 + experts + rivals,). Weights are their softmax.
-        agreement: Sum over sessions of the mean of median * outcome, in units of `scale`.
+        gains: By how much more weight on each forecaster would have lowered the loss, summed over
+            sessions. Shape (1 + experts + rivals,), the model first. The weights are the softmax
+            of the gains.
+        agreement: Sum over sessions of the mean of median * outcome, both in units of the panel's
+            `scale`.
         size: Sum over sessions of the mean of median², in the same units.
         log_factors: (9,) logs of the factors on the half-widths of each of BANDS.
-        sessions: Number of sessions.
-        forecasts: Number of forecasts with their outcome in these sessions.
-        until: Newest target session; None if there is none.
+        sessions: Number of sessions learnt.
+        forecasts: Number of forecasts with an outcome in these sessions.
+        until: Newest target session; None before the first session.
         rivals: Challengers that have joined the combination.
         trials: Challengers on trial.
-        challengers: The names of both, in the order of a panel's last experts.
+        challengers: The names of rivals and of challengers on trial, in the order of a panel's last
+            experts.
     """
 
     gains: tuple[float, ...]
@@ -64,7 +67,7 @@ class State:
 
     @property
     def weights(self) -> Floats:
-        """Return the weights, (1 + experts + rivals,): positive, with sum 1."""
+        """Return the positive weights, whose sum is 1. Shape (1 + experts + rivals,)."""
         return _softmax(np.array(self.gains))
 
     @property
@@ -78,7 +81,10 @@ class State:
         return len(self.gains) - 1 - len(self.rivals)
 
     def with_challengers(self, names: Sequence[str]) -> "State":
-        """Return the state with these challengers: new ones begin a trial, others are removed."""
+        """Return the state with these challengers.
+
+        New challengers begin a trial. Challengers that are not in `names` are removed.
+        """
         served = self._with_rivals_of(names)
         earned = {rival.name for rival in served.rivals}
         trials = {
@@ -108,11 +114,11 @@ class Trial:
     """A combination with one more challenger than the served one.
 
     Attributes:
-        state: The state of this combination; the challenger is the last of its rivals.
+        state: The state of the combination on trial. The challenger is the last of its rivals.
         sessions: Number of sessions since the trial began.
         lead: Sum over these sessions of the served combination's mean loss minus the trial's, in
             units of each forecast's expected move.
-        lead_squares: Sum of the squares of the same.
+        lead_squares: Sum of the squares of these differences.
     """
 
     state: State
@@ -132,7 +138,10 @@ class Trial:
         return self.state.rivals[-1].name
 
     def is_won(self, step: int) -> bool:
-        """Return whether it is significantly better than the served one; `step` as in `replay`."""
+        """Return whether the trial has significantly lower losses than the served combination.
+
+        `step` is that of `replay`.
+        """
         return self.sessions >= TRIAL_SESSIONS and mean_is_positive(
             self.lead, self.lead_squares, self.sessions, overlap=step
         )
@@ -146,22 +155,25 @@ def _kept(agreement: float, size: float, sessions: int) -> float:
 
 
 def without_record(experts: int) -> State:
-    """Return a state without record: equal weights, and the model's median shrunk to zero."""
+    """Return the state before the first session: equal weights, the model's median shrunk to 0."""
     return State(gains=(0.0,) * (1 + experts))
 
 
 def combine(state: State, model: Floats, experts: Floats) -> Floats:
-    """Combine the model's quantiles (n, 19) and the experts', including challengers, into (n, 19).
+    """Return the combined quantiles, (n, 19). NaN where no forecaster has a forecast.
 
-    NaN where neither the model nor any expert has a forecast.
+    Args:
+        state: The state whose weights, factors and shrinkage to apply.
+        model: (n, 19) the model's quantiles.
+        experts: (n, experts + challengers, 19) the experts' and challengers' quantiles.
     """
     return _widened(blend_of(state, stacked_of(state, model, experts)), state)
 
 
 def shares(state: State, experts: Floats) -> Floats:
-    """Return the weights per forecast, (n, 1 + experts + rivals), with 0 for sleeping experts.
+    """Return the weights of the forecasters in each forecast, 0 for sleeping experts.
 
-    `experts` are those of `combine`.
+    Shape (n, 1 + experts + rivals). `experts` is the argument of `combine`.
     """
     experts = of_state(state, experts)
     awake = np.column_stack([np.ones(len(experts), dtype=bool), ~np.isnan(experts[..., 0])])
@@ -169,7 +181,7 @@ def shares(state: State, experts: Floats) -> Floats:
 
 
 def _softmax(gains: Floats) -> Floats:
-    """Apply the softmax along the last axis; NaN where all gains are minus infinity."""
+    """Return the softmax along the last axis. NaN where all gains are minus infinity."""
     with np.errstate(invalid="ignore"):
         powers = np.exp(gains - gains.max(axis=-1, keepdims=True))
         weights: Floats = powers / powers.sum(axis=-1, keepdims=True)
@@ -177,7 +189,10 @@ def _softmax(gains: Floats) -> Floats:
 
 
 def of_state(state: State, experts: Floats) -> Floats:
-    """Return (n, experts + rivals, 19), without challengers that are not in the state."""
+    """Return `experts` without challengers that are not rivals of the state.
+
+    Shape (n, experts + rivals, 19).
+    """
     if not state.challengers:
         return experts
     places = (state.challengers.index(rival.name) for rival in state.rivals)
@@ -185,7 +200,10 @@ def of_state(state: State, experts: Floats) -> Floats:
 
 
 def stacked_of(state: State, model: Floats, experts: Floats) -> Floats:
-    """Return (n, 1 + experts + rivals, 19), with the models' medians shrunk."""
+    """Return the quantiles of model and experts in one array, with the models' medians shrunk.
+
+    Shape (n, 1 + experts + rivals, 19).
+    """
     kept = np.array([state.kept, *[1.0] * state.plain, *(rival.kept for rival in state.rivals)])
     stacked = np.concatenate([model[:, None], of_state(state, experts)], axis=1)
     shrunk: Floats = stacked - (1 - kept)[:, None] * stacked[..., [MEDIAN]]
@@ -193,7 +211,7 @@ def stacked_of(state: State, model: Floats, experts: Floats) -> Floats:
 
 
 def blend_of(state: State, stacked: Floats) -> Floats:
-    """Return weighted means over experts that are not asleep, (n, 19); NaN where all are."""
+    """Return the weighted means of the forecasters' quantiles, (n, 19). NaN where all sleep."""
     awake = _softmax(np.where(np.isnan(stacked[..., 0]), -np.inf, np.array(state.gains)))
     blended: Floats = np.einsum("nk,nkq->nq", awake, np.nan_to_num(stacked))
     return blended

@@ -1,10 +1,11 @@
-"""Combined forecasts: the stored states of one model, and how a forecast gets them.
+"""Combined forecasts: the stored states of one model, and how they are applied to a forecast.
 
     combination = load_combination(session, key_of(forecast))
     forecast = combination.apply(forecast, bars) if combination else forecast
 
-A forecast uses the state of its own asset class and step, or that of all classes at its step if its
-class has too little record. combination_learning.py learns the states.
+A forecast uses the state of its own asset class and step. If that state has learnt from too few
+outcomes, the forecast uses the state of all classes at its step. combination_learning.py learns the
+states.
 """
 
 from collections.abc import Mapping
@@ -51,19 +52,19 @@ class Combination:
     ) -> Forecast:
         """Return the forecast with combined quantiles and P(up). Mean prices stay Kronos' own.
 
-        Each bar's `raw` and `calibrated` keep what Kronos alone forecasts. The forecast is returned
-        unchanged if one of its bars has no state with enough record from before its `as_of`, if its
-        19 quantiles are not all known, if `bars` are too few for every expert, if its paths are not
-        anchored at the last close, or if it is combined already.
+        Each bar's `raw` and `calibrated` keep the forecast of Kronos alone. The forecast is
+        returned unchanged if one of its bars has no state with enough outcomes from before its
+        `as_of` or lacks some of the 19 quantiles, if `bars` are too few for all experts, if its
+        paths do not start from the last close, or if it is combined already.
 
         Args:
-            forecast: By the model of `key`.
-            bars: The candles that it was made from.
-            rivals: Challengers' forecasts of the same bars, by name. The share of a challenger
-                without one goes to the others.
+            forecast: A forecast by the model of `key`.
+            bars: The candles that the forecast was made from.
+            rivals: Challengers' forecasts of the same bars, by name. The weight of a challenger
+                without a forecast is shared by the other forecasters.
 
         Raises:
-            ValueError: The forecast is another model's.
+            ValueError: The forecast is by another model or revision.
         """
         if key_of(forecast) != self.key:
             raise ValueError(f"the combination of {self.key} does not apply to {key_of(forecast)}")
@@ -102,13 +103,16 @@ class Combination:
         )
 
     def _states(self, forecast: Forecast) -> list[State] | None:
-        """Return each bar's state, or None if a bar has no sufficient one."""
+        """Return each bar's state, or None if one of the bars has no usable state."""
         found = [self._state(forecast, bar.step) for bar in forecast.bars]
         states = [state for state in found if state is not None]
         return states if len(states) == len(found) else None
 
     def _state(self, forecast: Forecast, step: int) -> State | None:
-        """Return the state of the smallest pool with enough record from before the forecast."""
+        """Return the state of the smallest pool with enough outcomes.
+
+        Return None if there is no such pool, or if its state includes sessions from `as_of` on.
+        """
         made = np.datetime64(forecast.as_of, "s")
         for pool in pools_for(asset_class(forecast.symbol), step):
             state = self.pools.get(pool)
@@ -138,7 +142,10 @@ def _named(state: State, weights: Floats) -> dict[str, float]:
 def _rival_quantiles(
     state: State, forecast: Forecast, at: int, rivals: Mapping[str, Forecast]
 ) -> Floats:
-    """Return each challenger's quantiles for this bar, (1, challengers, 19); NaN without one."""
+    """Return the challengers' quantiles for this bar. NaN for a challenger without a forecast.
+
+    Shape (1, challengers, 19).
+    """
     quantiles = np.full((1, len(state.challengers), len(QUANTILE_LEVELS)), np.nan)
     for place, name in enumerate(state.challengers):
         rival = rivals.get(name)
@@ -155,12 +162,15 @@ def _rival_quantiles(
 
 
 def is_anchored(forecast: Forecast) -> bool:
-    """Return whether the paths start from the last close; other forecasts have separate records."""
+    """Return whether the paths start from the last close.
+
+    Other forecasts are evaluated separately, as another revision.
+    """
     return (forecast.model_revision or "").endswith(ANCHORED)
 
 
 def suffices(state: State) -> bool:
-    """Return whether the record is long enough to be served."""
+    """Return whether the state has learnt from enough outcomes for use in served forecasts."""
     return state.sessions >= MIN_SESSIONS and state.forecasts >= MIN_FORECASTS
 
 

@@ -1,9 +1,10 @@
-"""Online conformal calibration: widen bands so that they hold their nominal share of outcomes.
+"""Online conformal calibration: widen bands so that they contain their nominal share of outcomes.
 
-A *score* is the distance of an outcome from the median in half-widths of the band on that side; up
-to 1 the band contained it. Each band is widened by one factor, which moves a little after every
-session: up if more outcomes than allowed were outside, down if fewer. The half-widths are the
-model's, smoothed, because a few sample paths estimate the spread on either side well and single
+A *score* is the distance of an outcome from the median, divided by the half-width of the band on
+that side. The band contained the outcome if the score is at most 1. Each band's half-widths are
+multiplied by one factor. After every session the factor grows a little if the share of outcomes
+outside the band was above the nominal share, and shrinks otherwise. The half-widths are the
+model's, but smoothed, because a few sample paths estimate the spread on either side well and single
 quantiles poorly.
 
 docs/concepts/calibration.md has the method, its assumptions and figures.
@@ -18,9 +19,9 @@ from tradingbot.typing import Floats, Times
 
 BANDS = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # per cent; each is centred on the median
 RATE = 0.05  # change of log(factor) per session and unit of missed coverage
-MIN_FORECASTS = 100  # minimum of outcomes,
-MIN_SESSIONS = 30  # and of sessions with outcomes, before a band is changed
-LIMIT = 20.0  # bounds factors, and its inverse does from below
+MIN_FORECASTS = 100  # minimum number of outcomes before a band is changed
+MIN_SESSIONS = 30  # minimum number of sessions with outcomes before a band is changed
+LIMIT = 20.0  # a factor is between 1 / LIMIT and LIMIT
 
 _MEDIAN = 9  # index in the 19 quantiles
 _LOWER = [_MEDIAN - band // 10 for band in BANDS]
@@ -31,7 +32,7 @@ _SHAPE = _NORMAL / _NORMAL.mean()  # half-widths of a normal distribution's band
 
 
 def scores(quantiles: Floats, actual: Floats) -> Floats:
-    """Return scores in logarithms, (n, 9), one column per band.
+    """Return the scores of outcomes, computed from logs of prices. Shape (n, 9), a column per band.
 
     Args:
         quantiles: (n, 19), positive.
@@ -45,9 +46,10 @@ def scores(quantiles: Floats, actual: Floats) -> Floats:
 
 
 def widened(quantiles: Floats, factors: Floats) -> Floats:
-    """Return quantiles (n, 19) with smoothed half-widths times a factor per band, (9,) or (n, 9).
+    """Return quantiles (n, 19) with smoothed half-widths, multiplied by a factor per band.
 
-    The median stays. Quantiles are sorted at the end, so that bands are nested.
+    `factors` has the shape (9,) or (n, 9). The median does not change. The quantiles are sorted at
+    the end, so that bands are nested.
     """
     median, lower, upper = _half_widths(quantiles)
     wide = np.repeat(median, quantiles.shape[1], axis=1)
@@ -57,10 +59,11 @@ def widened(quantiles: Floats, factors: Floats) -> Floats:
 
 
 def _half_widths(quantiles: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return logs of the median, (n, 1), and of half-widths below and above it, (n, 9) each.
+    """Return the log of the median, (n, 1), and the half-widths below and above it, (n, 9) each.
 
-    Each side uses the mean of its nine half-widths, spread over the bands as in a normal
-    distribution; the bands' factors learn the difference from that shape.
+    The half-widths are distances between logs. Each side uses the mean of its nine half-widths,
+    distributed over the bands as in a normal distribution. The bands' factors learn the difference
+    from a normal distribution.
     """
     logs = np.log(quantiles)
     median = logs[:, [_MEDIAN]]
@@ -73,7 +76,8 @@ def _half_widths(quantiles: Floats) -> tuple[Floats, Floats, Floats]:
 class Track:
     """Factors of one pool of forecasts, session by session.
 
-    `factors[i]` are those after `sessions[i]`. The first ones come when the record suffices.
+    `factors[i]` are the factors after `sessions[i]`. The first session is that with which
+    MIN_FORECASTS and MIN_SESSIONS are reached.
     """
 
     sessions: Times  # (sessions,) ascending
@@ -81,9 +85,10 @@ class Track:
     n: int  # number of outcomes, including those before the first factors
 
     def before(self, as_of: Times) -> Floats:
-        """Return the factors known at the moments `as_of`, (n, 9); NaN before the first.
+        """Return the factors known at the moments `as_of`, (n, 9). NaN before the first factors.
 
-        Only sessions of earlier dates count, since another exchange may close later the same day.
+        Only sessions of earlier dates count, because another exchange may close later on the same
+        day.
         """
         known = np.searchsorted(self.sessions, as_of.astype(self.sessions.dtype), side="left")
         padded = np.vstack([np.full(len(BANDS), np.nan), self.factors])
@@ -91,9 +96,13 @@ class Track:
 
 
 def track(targets: Times, pool: Floats) -> Track | None:
-    """Process the scores `pool` (n, 9) in the order of their sessions `targets` (n,).
+    """Return the factors of a pool after each session.
 
-    Returns None with fewer than MIN_FORECASTS outcomes or MIN_SESSIONS sessions.
+    Return None with fewer than MIN_FORECASTS outcomes or MIN_SESSIONS sessions.
+
+    Args:
+        targets: (n,) the target session of each outcome.
+        pool: (n, 9) the scores of the outcomes.
     """
     order = np.argsort(targets, kind="stable")
     sessions, first = np.unique(targets[order], return_index=True)
@@ -112,9 +121,14 @@ def track(targets: Times, pool: Floats) -> Track | None:
 
 
 def moved(logs: Floats, reach: Floats) -> Floats:
-    """Return the logs of the factors, (9,), after a session with scores `reach` (n, 9).
+    """Return the logs of the nine bands' factors after one more session.
 
-    A factor grows if more scores are outside its band than allowed, and shrinks otherwise.
+    A factor grows if more than the nominal share of scores are outside its band, and shrinks
+    otherwise.
+
+    Args:
+        logs: (9,) the logs of the factors before the session.
+        reach: (n, 9) the scores of the session's outcomes.
     """
     missed = (reach > np.exp(logs)).mean(axis=0)
     after: Floats = (logs + RATE * (missed - (1 - _SHARES))).clip(-np.log(LIMIT), np.log(LIMIT))
@@ -122,10 +136,11 @@ def moved(logs: Floats, reach: Floats) -> Floats:
 
 
 def _first_factors(pool: Floats) -> Floats:
-    """Return for each band the score that its nominal share of outcomes did not exceed, (9,).
+    """Return for each band the score that its nominal share of outcomes did not exceed.
 
-    Of n scores that is the ceil(share * (n + 1))-th, so that the next score, if it is exchangeable
-    with them, is inside with at least the nominal probability even for small n.
+    Of n sorted scores it is number ceil(share * (n + 1)). If the next score is exchangeable with
+    these n scores, it is then inside the band with at least the nominal probability, even for
+    small n.
     """
     ranks = np.ceil(_SHARES * (len(pool) + 1)).astype(int).clip(max=len(pool)) - 1
     best = np.sort(pool, axis=0)[ranks, np.arange(len(BANDS))]

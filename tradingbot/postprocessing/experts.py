@@ -15,28 +15,29 @@ from tradingbot.evaluation.baselines import (
 from tradingbot.markets.candles import PRICES
 from tradingbot.typing import Floats, Times
 
-PAST = timedelta(days=800)  # of candles before a forecast: LOOKBACK bars and holidays
+PAST = timedelta(days=800)  # period of candles before a forecast that contains LOOKBACK bars
 
 EXPERTS = (RANDOM_WALK, EWMA_WALK, RANGE_WALK)
 FORECASTERS = (KRONOS, *EXPERTS)  # in the order of a state's gains
 
-_LOW, _HIGH = 2, 16  # of the 19 quantiles; two thirds of a normal distribution lie between
+_LOW, _HIGH = 2, 16  # indices in the 19 quantiles; about two thirds of outcomes are between them
 
 
 def expert_quantiles(
     bars: pd.DataFrame, as_of: Times, step: NDArray[np.int64]
 ) -> tuple[Floats, Floats]:
-    """Return what each of EXPERTS forecasts, using bars up to `as_of` only.
+    """Return the forecast of each of EXPERTS, using bars up to `as_of` only.
 
     Args:
-        bars: The ticker's candles, indexed by naive times. With `close` alone the range walk
-            sleeps.
+        bars: The ticker's candles, indexed by naive times. If the only column is `close`, the range
+            walk gives no forecast.
         as_of: (n,) the newest bar that a forecast was made from.
         step: (n,) bars ahead.
 
     Returns:
-        Quantiles of log(close ÷ last close), (n, 3, 19), NaN for an expert with too little
-        history; and the expected move, (n,): half the width of the EWMA walk's central two thirds.
+        Two arrays. The first, (n, 3, 19), has quantiles of log(close ÷ last close), with NaN for an
+        expert with too little history. The second, (n,), has the expected move: half the width of
+        the EWMA walk's central two thirds.
     """
     walks = [
         walk(bars["close"], as_of, step) for walk in (random_walk_quantiles, ewma_walk_quantiles)

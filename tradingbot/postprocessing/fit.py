@@ -2,8 +2,8 @@
 
     for result in fit(record): store(session, result.calibration)
 
-There is no look-ahead: a forecast is used once its target session is over, and the reported
-coverage applies to each forecast the factors that were known when it was made.
+There is no look-ahead: a forecast is used only after its target session is over. For the reported
+coverage, each forecast is calibrated with the factors that were known when it was made.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +29,7 @@ from tradingbot.postprocessing.conformal import BANDS, Track, scores, track
 from tradingbot.typing import Floats, Times
 
 RECORD = timedelta(days=400)  # older forecasts no longer affect the factors
-BAND_80 = BANDS.index(80)  # the band with reported coverage
+BAND_80 = BANDS.index(80)  # the band whose coverage is reported
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Outcome:
     step: int
     n: int
     raw_coverage: float
-    pool: PoolName | None  # whose factors it uses; None: too little record, stays raw
-    factor: float | None  # of the 80 % band
-    n_since: int  # forecasts made since the first factor
-    coverage: float | None  # of these, calibrated
+    pool: PoolName | None  # pool whose factors are used; None: too few outcomes, bands stay raw
+    factor: float | None  # factor of the 80 % band
+    n_since: int  # number of forecasts made since the first factor
+    coverage: float | None  # coverage of these forecasts after calibration
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Fit:
 
 
 def fit(record: Iterable[ForecastOutcomes]) -> list[Fit]:
-    """Fit one calibration for each model, revision and interval. The record is read once."""
+    """Fit one calibration for each model, revision and interval. Iterate over `record` once."""
     parts: dict[Key, list[_Scored]] = {}
     for part in record:
         key = (part.model_name, part.model_revision, part.interval)
@@ -64,9 +64,14 @@ def fit(record: Iterable[ForecastOutcomes]) -> list[Fit]:
 
 
 def out_of_sample_factors(record: Sequence[ForecastOutcomes]) -> list[Floats]:
-    """Return the factors known when each part's forecasts were made, (n, 9) each; NaN: none.
+    """Return the factors that were known when each forecast was made.
 
-    All parts must be of one model, revision and interval.
+    Args:
+        record: Forecasts with outcomes, one item per ticker. All must be by one model, with one
+            revision and interval.
+
+    Returns:
+        One array per item of `record`, with the shape (n, 9). NaN where no factors were known yet.
     """
     joined = _joined([_scored(part) for part in record])
     tracks = _tracks(joined)
@@ -78,7 +83,10 @@ def out_of_sample_factors(record: Sequence[ForecastOutcomes]) -> list[Floats]:
 
 @dataclass(frozen=True)
 class _Scored:
-    """n forecasts: as_of, target, step, asset class, raw band hit (n,); scores (n, 9)."""
+    """n forecasts with outcomes. `scores` has the shape (n, 9), all other fields (n,).
+
+    `kind` is the asset class, `held` whether the raw 80 % band contained the outcome.
+    """
 
     as_of: Times
     target: Times
@@ -119,7 +127,7 @@ def _fit(key: Key, record: _Scored) -> Fit:
 
 
 def _groups(record: _Scored) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
-    """Return the rows of each asset class and step."""
+    """Yield each asset class and step, and which rows belong to them."""
     for kind in np.unique(record.kind).tolist():
         of_class = record.kind == kind
         for step in np.unique(record.step[of_class]).tolist():
@@ -127,7 +135,7 @@ def _groups(record: _Scored) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
 
 
 def _tracks(record: _Scored) -> dict[PoolName, Track]:
-    """Return the tracks of all pools with enough record."""
+    """Return the tracks of all pools with enough outcomes."""
     tracks = {}
     for kind in (*np.unique(record.kind).tolist(), ALL_CLASSES):
         of_class = np.full(len(record.kind), True) if kind == ALL_CLASSES else record.kind == kind
@@ -140,7 +148,7 @@ def _tracks(record: _Scored) -> dict[PoolName, Track]:
 
 
 def _known(as_of: Times, kind: str, step: int, tracks: dict[PoolName, Track]) -> Floats:
-    """Return the factors available to forecasts of this class and step, (n, 9); NaN: none."""
+    """Return the factors known at `as_of` for this asset class and step, (n, 9). NaN if none."""
     known = np.full((len(as_of), len(BANDS)), np.nan)
     for pool in pools_for(kind, step):
         if pool in tracks:

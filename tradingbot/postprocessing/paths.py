@@ -1,4 +1,4 @@
-"""Sample paths that agree with the served quantiles, and events on them."""
+"""Sample paths that agree with the served quantiles, and probabilities of events on the paths."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,11 +21,11 @@ _Z = NormalDist().inv_cdf
 def with_served_paths(forecast: Forecast) -> Forecast:
     """Return the forecast with its paths moved onto the served quantiles, rank by rank.
 
-    A close on one of the model's quantiles moves to the served quantile of the same level. So bands
-    and paths agree, and each path keeps its rank from bar to bar. Equal closes, such as half of
-    those of a first bar, are ordered by their paths' mean closes. An open keeps its gap to the
-    close before. A bar's wicks are stretched as much as its band. Returned unchanged if the
-    quantiles are the model's own.
+    A close on one of the model's quantiles moves to the served quantile of the same level. The
+    paths then agree with the bands, and in each bar the paths keep their ranks. Equal closes are
+    ordered by their paths' mean closes; in the first bar up to half of the closes can be equal. An
+    open keeps its gap to the previous close. A bar's wicks are stretched as much as its band. The
+    forecast is returned unchanged if the quantiles are the model's own.
 
     Source: ensemble copula coupling, Schefzik, Thorarinsdottir and Gneiting (2013).
     """
@@ -55,10 +55,10 @@ def with_served_paths(forecast: Forecast) -> Forecast:
 
 
 def with_events(forecast: Forecast, events: Sequence[Event], *, keep_paths: bool) -> Forecast:
-    """Return the forecast with the events' chances, and with its paths if they are kept.
+    """Return the forecast with the events' probabilities, and with its paths if `keep_paths`.
 
     Raises:
-        DataError: A level makes no sense for the ticker's last close.
+        DataError: A price level of an event makes no sense for the ticker's last close.
     """
     if not events or forecast.paths is None:
         return forecast
@@ -72,14 +72,18 @@ def with_events(forecast: Forecast, events: Sequence[Event], *, keep_paths: bool
 
 
 def _stretch(raw: Floats, served: Floats) -> float:
-    """Return how much wider the served band is."""
+    """Return the width of the served band ÷ the width of the model's band."""
     width = raw[-1] - raw[0]
     ratio = (served[-1] - served[0]) / width if width > 0 else 1.0
     return float(np.clip(ratio, 1 / _MOST_STRETCHED, _MOST_STRETCHED))
 
 
 def _moved(closes: Floats, raw: Floats, served: Floats) -> Floats:
-    """Map values between levels proportionally; beyond them stretch as that half of the band."""
+    """Return the closes mapped from the model's quantiles to the served quantiles.
+
+    Closes between two quantiles are interpolated. Beyond the outermost quantiles distances are
+    stretched as much as that half of the band.
+    """
     moved = np.interp(closes, raw, served)
     middle = len(raw) // 2
     for beyond, end in ((closes < raw[0], 0), (closes > raw[-1], -1)):
@@ -90,17 +94,17 @@ def _moved(closes: Floats, raw: Floats, served: Floats) -> Floats:
 
 
 def _apart(closes: Floats, moved: Floats, by_rank: Floats) -> Floats:
-    """Return `moved`, ascending, with equal closes moved to the positions of their ranks."""
+    """Return `moved`, ascending, with equal closes replaced by the values of their ranks."""
     same = closes[1:] == closes[:-1]
     tied = np.append(same, False) | np.append(False, same)
     return np.asarray(np.maximum.accumulate(np.where(tied, by_rank, moved)))
 
 
 def _by_rank(count: int, levels: Sequence[float], served: Floats) -> Floats:
-    """Return the served quantiles for this many sorted closes, (count,).
+    """Return the served quantile for each rank of `count` sorted closes. Shape (count,).
 
-    Levels are the median-unbiased ones, as in the Space's quantiles. Beyond the outermost levels
-    the quantiles continue as those of a normal distribution.
+    The level of a rank is the median-unbiased one, as in the Space's quantiles. Beyond the
+    outermost levels the quantiles continue as those of a normal distribution.
     """
     ranks = (np.arange(count) + 2 / 3) / (count + 1 / 3)
     found = np.interp(ranks, levels, served)

@@ -53,8 +53,8 @@ class Recalibration:
     Attributes:
         fits: One per model.
         combinations: One per model with anchored paths; other models are not combined.
-        left_out: Reason -> number of forecasts that could not be compared.
-        earlier: Models with too little record now, but with earlier factors.
+        left_out: Reason -> number of forecasts that could not be compared with outcomes.
+        earlier: Models with too few outcomes now, but with stored factors of an earlier run.
         rows: Number of rows stored in kronos_calibrations.
         weights: Number of rows stored in kronos_combinations.
         stored_in: The database without its password; None for a dry run.
@@ -70,7 +70,7 @@ class Recalibration:
 
     @property
     def out_of_reach(self) -> bool:
-        """Return whether outcomes are due, and no close could be read for any of them."""
+        """Return whether outcomes are due, but no close could be read for any forecast."""
         return not self.fits and any(text != UnresolvedReason.NOT_YET for text in self.left_out)
 
 
@@ -86,10 +86,10 @@ def recalibrate(
 
     Args:
         url: The database.
-        settings: Its data source is the fallback.
+        settings: Give the data source if neither `source` nor the last run does.
         source: Source of the closes; None: the source of the last run.
-        record: What to learn from; None: the stored forecasts.
-        dry_run: Store nothing; create no database.
+        record: The forecasts and candles to learn from; None: the stored forecasts.
+        dry_run: Store nothing, and create no database.
     """
     found = Recalibration()
     if record is not None:
@@ -140,7 +140,7 @@ def _known(
 
 
 def _combinations(record: Sequence[WithBars]) -> list[Combination]:
-    """Learn combinations from these forecasts alone, like a night after the newest candles."""
+    """Learn combinations from these forecasts alone, up to their newest outcomes."""
     found: dict[Key, Panels] = {}
     before = first_without_candles([bars.index[-1].to_pydatetime() for _, bars in record])
     for outcomes, bars in record:
@@ -159,7 +159,7 @@ def _combinations(record: Sequence[WithBars]) -> list[Combination]:
 def _learnt(
     sessions: SessionFactory, data: DataService, fits: Iterable[Fit], newest: datetime
 ) -> list[Combination]:
-    """Learn from the ledger, from scratch: sessions before its newest forecast was made."""
+    """Learn from scratch, from all target sessions before the ledger's newest `as_of`."""
     bars_of = _bars_of(sessions, data)
     return [
         learn(
@@ -176,7 +176,7 @@ def _learnt(
 
 
 def _bars_of(sessions: SessionFactory, data: DataService) -> BarsOf:
-    """Return each ticker's bars from the source, or else those kept in the database."""
+    """Return a function that reads a ticker's bars from the source, or else from the database."""
     known: dict[tuple[str, str], pd.DataFrame] = {}
 
     def bars(symbol: str, interval: str, since: datetime) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Calibrations and combinations in the database."""
+"""Read and store calibrations and combinations in the database."""
 
 import logging
 import math
@@ -36,14 +36,15 @@ _Known = TypeVar("_Known")
 Stored = type[KronosCalibration] | type[KronosCombination]
 
 
-# Errors of reading a row that `store` or `store_combination` cannot have written.
+# Errors raised when a damaged row is read. `store` and `store_combination` never write such a row.
 _DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 
 def load(session: Session, key: Key) -> Calibration | None:
-    """Return the stored calibration of this model's revision, or None if there is no usable one.
+    """Return the stored calibration of this model's revision, or None if none is usable.
 
-    A pool with a damaged row is skipped with a warning; its forecasts use a larger pool.
+    A pool with a damaged row is skipped with a warning. Forecasts of that pool then use a larger
+    pool.
     """
     table = KronosCalibration
     rows: dict[PoolName, dict[int, KronosCalibration]] = {}
@@ -62,7 +63,7 @@ def load(session: Session, key: Key) -> Calibration | None:
 
 
 def store(session: Session, calibration: Calibration) -> int:
-    """Store the calibration's pools; return the number of rows. The caller commits.
+    """Store the calibration's pools, and return the number of rows. The caller commits.
 
     Pools that are not in `calibration` keep their stored factors.
     """
@@ -88,11 +89,11 @@ def store(session: Session, calibration: Calibration) -> int:
 
 
 def load_combination(session: Session, key: Key, *, whole: bool = False) -> Combination | None:
-    """Return the stored combination of this model's revision, or None if there is no usable one.
+    """Return the stored combination of this model's revision, or None if none is usable.
 
-    A damaged pool is skipped with a warning. With `whole`, one damaged pool skips all, so that the
-    nightly run learns them again from the ledger. Databases of an older schema lack the table or
-    some columns, which also gives None.
+    A damaged pool is skipped with a warning. With `whole`, one damaged pool makes the result None,
+    so that the nightly run learns all pools again from the ledger. The result is also None for a
+    database with an older schema, which lacks the table or some columns.
     """
     table = KronosCombination
     schema = inspect(session.connection())
@@ -112,10 +113,11 @@ def load_combination(session: Session, key: Key, *, whole: bool = False) -> Comb
 
 
 def newest_of_family(session: Session, key: Key) -> Combination | None:
-    """Return the combination of the model's most recently learnt revision, under this key.
+    """Return the combination of the model's most recently learnt revision, with `key` as its key.
 
-    A new revision starts from there. None if that is `key` itself, whose rows must be damaged.
-    Anchored and unanchored forecasts are different families.
+    A new revision starts from this combination. Return None if the most recently learnt revision is
+    `key` itself: this function is called when the rows of `key` are missing or damaged. Forecasts
+    whose paths start from the last close never share a combination with other forecasts.
     """
     table = KronosCombination
     revision = session.scalar(
@@ -135,7 +137,7 @@ def newest_of_family(session: Session, key: Key) -> Combination | None:
 
 
 def served_shares(session: Session, key: Key) -> dict[str, float] | None:
-    """Return the forecasters' mean shares over all steps; None if nothing is combined yet."""
+    """Return each forecaster's weight, averaged over all steps; None if nothing is combined yet."""
     found = load_combination(session, key)
     pools = {} if found is None else found.pools
     weights = [
@@ -147,7 +149,7 @@ def served_shares(session: Session, key: Key) -> dict[str, float] | None:
 
 
 def store_combination(session: Session, combination: Combination) -> int:
-    """Replace the stored pools; return the number of rows. The caller commits."""
+    """Replace the stored pools, and return the number of rows. The caller commits."""
     now = utcnow()
     name, revision, interval = combination.key
     table = KronosCombination
@@ -191,7 +193,7 @@ def _of(table: Stored, key: Key) -> list[ColumnElement[bool]]:
 
 
 def _has_damaged(session: Session, table: Stored, key: Key) -> bool:
-    """Return whether rows were skipped, and warn about them."""
+    """Return whether the table has damaged rows of this key. Warn about these rows."""
     count = count_damaged(session, table, *_of(table, key))
     if count:
         _warn_of_damaged(table, key, f"{count} in all")
@@ -208,7 +210,7 @@ def _warn_of_damaged(table: Stored, key: Key, how: object) -> None:
 
 
 def _factors(bands: Mapping[int, KronosCalibration]) -> Factors:
-    """Return one pool's factors. Raises as `_state` does."""
+    """Return one pool's factors. Raise the same errors as `_state`."""
     values, first = tuple(bands[band].factor for band in BANDS), bands[BANDS[0]]
     edge = LIMIT * (1 + 1e-9)
     if first.n < 1 or not all(1 / edge <= value <= edge for value in values):
@@ -217,7 +219,7 @@ def _factors(bands: Mapping[int, KronosCalibration]) -> Factors:
 
 
 def _state(row: KronosCombination) -> State:
-    """Return one pool's state. A forecaster missing from the row starts with the others' mean gain.
+    """Return one pool's state. A forecaster that the row lacks starts with the others' mean gain.
 
     Raises:
         ValueError: The numbers are impossible. Non-numeric values raise other errors.
@@ -242,10 +244,11 @@ def _state(row: KronosCombination) -> State:
 
 
 class StoredPostprocessing:
-    """Stored records of each model, by default in the configured database.
+    """Calibrates and combines forecasts as stored, by default in the configured database.
 
-    Each model's record is read once. A missing or unreadable database has none: forecasts stay raw
-    and say so. With `combined=False` quantiles stay Kronos' own.
+    Each model's calibration and combination are read once. If the database is missing or
+    unreadable, forecasts stay raw, and their `calibration` is "raw". With `combined=False`,
+    forecasts are calibrated but not combined.
     """
 
     def __init__(self, sessions: SessionFactory | None = None, *, combined: bool = True) -> None:
@@ -254,11 +257,11 @@ class StoredPostprocessing:
         self._known: dict[Key, tuple[Calibration | None, Combination | None]] = {}
 
     def apply(self, forecast: Forecast, bars: pd.DataFrame) -> Forecast:
-        """Return the forecast, calibrated and combined by the stored record.
+        """Return the forecast after the stored calibration and combination are applied to it.
 
         Args:
-            forecast: As the Space made it.
-            bars: The candles that it was made from.
+            forecast: The forecast as returned by the Space.
+            bars: The candles that the forecast was made from.
         """
         key = key_of(forecast)
         if key not in self._known:
