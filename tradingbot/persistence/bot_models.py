@@ -24,16 +24,16 @@ class BotRow(Base):
 
 
 class BotPosition(Base):
-    """The basis of a bot's quantity of a ticker: the number of shares at the bar `as_of`.
+    """The quantity of a ticker that a bot held at the close of the bar `as_of`.
 
-    A later split changes the quantity; an earlier one is already included.
+    Splits after `as_of` still change this quantity. Splits up to `as_of` are already included.
     """
 
     __tablename__ = "bot_positions"
 
     bot_name: Mapped[str] = mapped_column(ForeignKey("bots.name"), primary_key=True)
     symbol: Mapped[str] = mapped_column(primary_key=True)
-    quantity: Mapped[float]  # differs from bots.portfolio after an edit by hand
+    quantity: Mapped[float]  # differs from bots.portfolio after an edit of the latter by hand
     as_of: Mapped[datetime] = mapped_column(BarTime)
     interval: Mapped[str]
     closes: Mapped[dict[str, float]] = mapped_column(JsonOrNull)  # bar -> close, as known then
@@ -53,8 +53,8 @@ class BotValue(Base):
 class Trade(Base):
     """One paper trade, or another booking of a position.
 
-    Cash changes by quantity x price: it falls for "buy" and rises for the others. Costs are
-    deducted.
+    Cash changes by quantity x price: it falls for "buy" and rises for "sell" and "dividend". Costs
+    are deducted.
     """
 
     __tablename__ = "trades"
@@ -63,7 +63,7 @@ class Trade(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     bot_name: Mapped[str] = mapped_column(ForeignKey("bots.name"))
     symbol: Mapped[str]
-    side: Mapped[str]  # "buy", "sell", or "dividend": `price` per share; the shares stay
+    side: Mapped[str]  # "buy", "sell", or "dividend", which pays `price` per share held
     quantity: Mapped[float]  # always positive
     price: Mapped[float]  # per unit, before costs
     costs: Mapped[float]

@@ -66,7 +66,7 @@ def complete_since(
 ) -> datetime | None:
     """Return the time from which on `historic_data` has all candles of a ticker.
 
-    None if they were last completely fetched before `fetched_after`, or never, or if one of them is
+    Return None if all candles were last fetched before `fetched_after` or never, or if a candle is
     damaged.
     """
     of_ticker = HistoricData.symbol == symbol, HistoricData.interval == interval

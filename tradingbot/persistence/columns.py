@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeEngine
 
 
 def json_or_none(text: Any) -> Any:
-    """Parse JSON. Return None if it is invalid, as is possible in SQLite, or nested too deeply."""
+    """Parse JSON. Return None for JSON that is nested too deeply, or invalid (as SQLite allows)."""
     try:
         return json.loads(text)
     except (ValueError, TypeError, RecursionError):
@@ -19,9 +19,9 @@ def json_or_none(text: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """Return JSON with characters as they are: not every database can read all of \\uXXXX.
+    """Return JSON without \\uXXXX escapes, because not every database can read all of them.
 
-    A half of a surrogate pair, which no encoding has, stays escaped.
+    Only a half of a surrogate pair is escaped, because no encoding can represent it.
     """
     text = json.dumps(value, ensure_ascii=False)
     try:

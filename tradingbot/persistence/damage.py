@@ -1,10 +1,10 @@
 """Find damaged rows and leave them out: rows that no version of this program can have written.
 
 An edit by hand, a faulty disk or another program can leave a row with an invalid date or a NaN
-price. Such a row affects only itself. The sessions of `get_db_session` skip it
-(`leave_out_damaged`), `damaged_rows` reports it, and storing a row with the same key replaces it.
-Contents of JSON columns are checked by the code that reads them; `damaged_rows` also reports
-invalid JSON.
+price. Such a row does not affect other rows. The sessions of `get_db_session` skip damaged rows
+(`leave_out_damaged`), `damaged_rows` reports them, and storing a row with the same key replaces a
+damaged row. The code that reads a JSON column checks the column's content. `damaged_rows` also
+reports invalid JSON.
 """
 
 import logging
@@ -49,27 +49,30 @@ from tradingbot.persistence.table_sizes import smallest_tables
 logger = logging.getLogger(__name__)
 
 EVERY_ROW = "damaged_rows_too"  # execution option of queries that also read damaged rows
-ANY = ""  # key of a total; not the name of a column
-_LONGEST = 500  # characters of a text in a primary key
+ANY = ""  # key of the total number of damaged rows, among keys that are column names
+_LONGEST = 500  # maximum number of characters of a text in a primary key
 _OPTIONAL = ("model_revision", "bars_hash")  # columns of a primary key that are "" if unknown
 _SHOWN = 5  # maximum number of names in a message
-MOST = 2_000_000  # rows that `damaged_rows` reads; a million takes about a second
-_FACTORS = (1e-290, 1e290)  # prices whose product with _FARTHEST is a float
+MOST = 2_000_000  # maximum number of rows to check; a million rows take about a second
+_FACTORS = (1e-290, 1e290)  # the product of a price in this range and _FARTHEST is a float
 _FARTHEST = 1e9  # largest ratio of a predicted close and the last close, either way
 
 
 def intact(table: type[Base]) -> ColumnElement[bool]:
-    """Return the condition that a row of this table is not damaged; it may be NULL if it is."""
+    """Return the condition that a row of this table is not damaged.
+
+    For a damaged row the condition is false or NULL.
+    """
     return and_(*_conditions(table).values())
 
 
 def damaged(table: type[Base]) -> ColumnElement[bool]:
-    """Return the condition that a row of this table is damaged; never NULL."""
+    """Return the condition that a row of this table is damaged. It is never NULL."""
     return _broken(_conditions(table).values())
 
 
 def _broken(conditions: Iterable[ColumnElement[bool]]) -> ColumnElement[bool]:
-    """Return that not all conditions are true; never NULL."""
+    """Return the condition that not all of `conditions` are true. It is never NULL."""
     return not_(func.coalesce(and_(*conditions), false()))
 
 
@@ -84,8 +87,8 @@ def damaged_rows(
 ) -> Iterator[str]:
     """Yield a sentence for each table with damaged rows.
 
-    Tables of an older schema are skipped, and the largest ones if there are more than `most` rows
-    in all.
+    Tables of an older schema are skipped. The largest tables are skipped, too, if the tables have
+    more than `most` rows together.
     """
     found = inspect(session.connection())
     columns_by_table = {
@@ -113,13 +116,13 @@ def damaged_rows(
 def warn_of_damaged_rows(
     session: Session, tables: Iterable[type[Base]] = RANGES, *, most: float = MOST
 ) -> None:
-    """Log a warning for each table with damaged rows; arguments as in `damaged_rows`."""
+    """Log a warning for each table with damaged rows. The arguments are those of `damaged_rows`."""
     for sentence in damaged_rows(session, tables, most=most):
         logger.warning(sentence)
 
 
 def count_damaged(session: Session, table: type[Base], *matching: ColumnElement[bool]) -> int:
-    """Count the damaged rows of this table that match."""
+    """Count the damaged rows of this table that match the conditions `matching`."""
     query = select(func.count()).select_from(table).where(damaged(table), *matching)
     return session.scalar(query, execution_options={EVERY_ROW: True}) or 0
 
@@ -163,7 +166,7 @@ def _criteria() -> tuple[_Criterion, ...]:
 
 @cache
 def _conditions(table: type[Base]) -> dict[str, ColumnElement[bool]]:
-    """Return the conditions on a row, by the name of the column that is damaged if one fails."""
+    """Return the conditions on a row. The key of a condition is the column that it checks."""
     conditions = {}
     for column in table.__table__.columns:
         attribute = getattr(table, column.name)
@@ -224,7 +227,7 @@ def _of_json(table: type[Base], dialect: str) -> dict[str, ColumnElement[bool]]:
 
 
 def _intervals(table: type[Base]) -> dict[str, ColumnElement[bool]]:
-    """Return the conditions that an interval has both ends in order, or none."""
+    """Return the conditions that intervals have both ends, in ascending order, or neither end."""
     conditions = {}
     for column in table.__table__.columns:
         name = column.name.removesuffix("low")
@@ -241,9 +244,9 @@ def _of_forecasts(table: type[Base]) -> dict[str, ColumnElement[bool]]:
         return {}
     close, last = table.predicted_close, table.last_close
     like = and_(close <= last * _FARTHEST, last <= close * _FARTHEST)
-    # CASE, because Postgres raises an error for a product that no float holds
+    # CASE, because Postgres raises an error for a product that is too large for a float
     both = and_(close.between(*_FACTORS), last.between(*_FACTORS))
-    like = case((both, like), else_=true())  # others are damaged by themselves
+    like = case((both, like), else_=true())  # other prices violate the range of their own column
     return {
         "target_date before as_of": or_(table.as_of.is_(None), table.target_date > table.as_of),
         "predicted_close far from last_close": or_(last.is_(None), like),
@@ -258,7 +261,7 @@ def _of_trades(table: type[Base]) -> dict[str, ColumnElement[bool]]:
 
 
 def _faults(session: Session, table: type[Base], dialect: str) -> dict[str, int]:
-    """Return how many rows lack each condition, and how many lack any, under the name ANY."""
+    """Count the rows that violate each condition, and under ANY the rows that violate any."""
     query = _count_of_faults(table, dialect)
     found = session.execute(query, execution_options={EVERY_ROW: True}).one()
     return dict(zip((ANY, *_every_condition(table, dialect)), map(int, found), strict=True))

@@ -3,8 +3,8 @@
   with get_db_session() as session:       # one transaction
       session.query(KronosPrediction).filter_by(symbol="SPY").all()
 
-Postgres in production, SQLite as the embedded default. The first session of a process upgrades the
-schema, so no other call is needed before.
+Production uses Postgres; the default is an embedded SQLite file. The first session of a process
+upgrades the schema, so no other call is needed before it.
 """
 
 import atexit
@@ -81,8 +81,8 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
     upgraded, and tables may be missing.
 
     Raises:
-        DatabaseError: The database is out of reach, also in the middle of the block
-            (DatabaseUnavailable if that may pass), or a table or column is missing.
+        DatabaseUnavailable: The database is temporarily out of reach, at the start or in the block.
+        DatabaseError: The database is out of reach for another reason, or lacks a table or column.
     """
     engine = get_engine(url)
     if create and engine not in _ready:
@@ -99,7 +99,10 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
 
 
 def has_one_connection(session: Session) -> bool:
-    """Return whether all sessions share a connection, as in memory: threads have to take turns."""
+    """Return whether all sessions share one connection, as in memory.
+
+    Threads then have to take turns.
+    """
     return isinstance(session.get_bind().engine.pool, StaticPool)
 
 
@@ -124,8 +127,10 @@ def read_only_session(url: str) -> Iterator[Session]:
 def rehearsal_session(url: str | None = None) -> Iterator[Session]:
     """Open a session whose writes are rolled back. It creates no database and upgrades no schema.
 
-    An in-memory database replaces a missing or empty one. Raise DatabaseError for an older schema,
-    and as `get_db_session` does.
+    If the database is missing or empty, an in-memory database is used instead.
+
+    Raises:
+        DatabaseError: The schema is older, or as in `get_db_session`.
     """
     address = url or database_url()
     if not database_exists(address):
@@ -160,8 +165,8 @@ def undone(sessions: SessionFactory) -> Iterator[Session]:
 def init_db(url: str | None = None) -> Engine:
     """Create or upgrade the schema. Fast if it is current.
 
-    Several processes may call it at once: one upgrades, the others wait. A failed upgrade leaves
-    the database unchanged.
+    Several processes may call this function at once: one process upgrades, and the others wait. A
+    failed upgrade leaves the database unchanged.
     """
     engine = get_engine(url)
     try:
@@ -188,7 +193,8 @@ def _is_current(engine: Engine) -> bool:
 def get_engine(url: str | None = None) -> Engine:
     """Return this process's engine for a URL, by default the configured one, without connecting."""
     address = anchored(parsed(url or database_url(), "the database URL"))
-    key = (os.getpid(), address.render_as_string(hide_password=False))  # a fork needs its own
+    # the process is in the key, because a fork must not use its parent's engine
+    key = (os.getpid(), address.render_as_string(hide_password=False))
     with _process_lock:
         if key not in _engines:
             _engines[key] = _create_engine(address)
@@ -206,7 +212,7 @@ def dispose_engines() -> None:
 
 _engines: dict[tuple[int, str], Engine] = {}
 _ready: set[Engine] = set()  # engines whose schema this process has found to be current
-_process_lock = threading.RLock()  # also because Alembic keeps its state in globals
+_process_lock = threading.RLock()  # also needed because Alembic keeps its state in globals
 atexit.register(dispose_engines)  # otherwise Python 3.13 warns about SQLite's connections
 
 
@@ -217,7 +223,7 @@ def _create_engine(address: URL) -> Engine:
             f"{redact(address)}: databases of the kind {driver!r} are not supported;"
             " use a postgresql:// or sqlite:/// URL"
         )
-    timeouts = default_timeouts()  # one engine per process, so no caller can pass time-outs
+    timeouts = default_timeouts()  # all callers share the engine, so none can pass time-outs
     options: dict[str, Any] = {"json_deserializer": json_or_none, "json_serializer": to_json}
     check_options(address)
     if backend == "sqlite":

@@ -12,7 +12,7 @@ ALL_EVENTS = "*"  # value of KronosEventScore.event
 
 
 class KronosEvent(Base):
-    """The ledger of events: the probability of each event by the end of a bar, as forecast.
+    """The ledger of events: the forecast probability that an event happens by the end of a bar.
 
     The key is that of `kronos_forecasts` plus the event's name. Rows are added and never changed.
     """
@@ -30,9 +30,9 @@ class KronosEvent(Base):
     model_revision: Mapped[str | None]
     prediction_made_at: Mapped[datetime] = mapped_column(UtcDateTime)
     horizon_days: Mapped[int]  # steps ahead: 1 = the next bar
-    last_close: Mapped[float]  # basis of the event's levels
-    probability: Mapped[float]  # share of the paths, after moving them onto the served quantiles
-    low: Mapped[float]  # 95 % interval of the probability, from the Monte Carlo error alone
+    last_close: Mapped[float]  # the event's levels in per cent are relative to this close
+    probability: Mapped[float]  # share of the paths after they are moved to the served quantiles
+    low: Mapped[float]  # 95 % interval of the probability; covers only the Monte Carlo error
     high: Mapped[float]
     mean: Mapped[float | None]  # per cent: mean drawdown or range over the paths
 
@@ -65,9 +65,9 @@ def _is_bin(value: object) -> bool:
 
 
 class KronosEventScore(Base):
-    """Scores of one event's probabilities: one ticker or all, one step ahead or all.
+    """Scores of one event's probabilities, for one ticker or all, at one step ahead or all.
 
-    A score is None with too few probabilities, or if it is not defined.
+    A score is None if there are too few probabilities, or if it is not defined.
     """
 
     __tablename__ = "kronos_event_scores"
@@ -89,8 +89,8 @@ class KronosEventScore(Base):
     brier_skill: Mapped[float | None]  # 1 - brier ÷ base_brier
     skill_low: Mapped[float | None]  # 95 % interval of the skill; only over all steps
     skill_high: Mapped[float | None]
-    reliability: Mapped[float | None]  # part of the Brier score due to miscalibration; 0 is best
-    resolution: Mapped[float | None]  # part of the Brier score gained by distinguishing cases
+    reliability: Mapped[float | None]  # loss of Brier score due to miscalibration; 0 is best
+    resolution: Mapped[float | None]  # gain of Brier score due to distinguishing cases
     # ten bins with the fields BIN; [] with too few probabilities
     bins: Mapped[list[dict[str, Any]]] = mapped_column(Bins)
     scored_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -50,8 +50,8 @@ def event_parts(
     """Return the parts of the event ledger by ticker, interval and model, in this order.
 
     Args:
-        model: Only this model's probabilities.
-        symbols: Only those of these tickers.
+        model: Only probabilities of this model.
+        symbols: Only probabilities of these tickers.
     """
     key = (_EVENTS.symbol, _EVENTS.interval, _EVENTS.model_name)
     rows = session.execute(
@@ -63,9 +63,10 @@ def event_parts(
 
 
 def read_events(sessions: SessionFactory, part: LedgerPart) -> list[StoredChances]:
-    """Return the probabilities of this part, one item per event.
+    """Return the probabilities of this ticker and model, one item per event.
 
-    Of several vintages the same one counts as for the forecast.
+    If a forecast was stored several times, the probabilities are those of the same vintage that
+    scoring uses (`ledger.first_complete`).
     """
     query = (
         select(
@@ -108,7 +109,10 @@ def _as_arrays(rows: Sequence[Row[Any]]) -> StoredChances:
 
 
 def store_event_scores(session: "Session", rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert or overwrite scores, by the columns of KronosEventScore. Return the number of rows."""
+    """Insert or overwrite scores, and return the number of rows.
+
+    The keys of a row are the columns of KronosEventScore.
+    """
     return upsert(session, KronosEventScore, rows)
 
 
@@ -120,7 +124,10 @@ def delete_event_scores_before(
     symbols: Collection[str] | None = None,
     keep: Collection[str] = (),
 ) -> None:
-    """Delete scores computed before `moment`; arguments as in `scores.delete_scores_before`."""
+    """Delete scores computed before `moment`.
+
+    The arguments are those of `scores.delete_scores_before`.
+    """
     outdated = delete(KronosEventScore).where(
         KronosEventScore.scored_at < moment, *_matching(KronosEventScore, model, symbols)
     )
@@ -147,7 +154,7 @@ def event_scores_of(
 ) -> Sequence[KronosEventScore]:
     """Return one model's scores over all tickers and steps.
 
-    Those of all events together are first.
+    The score of all events together is first.
     """
     return session.scalars(
         select(KronosEventScore)
@@ -165,8 +172,8 @@ def event_scores_of(
 def with_stored_events(session: "Session", forecasts: Iterable[Forecast]) -> list[Forecast]:
     """Return stored forecasts with their stored event probabilities.
 
-    With an older schema they are unchanged. Event levels given as prices are not restated: after a
-    split such events are left out.
+    With an older schema the forecasts are returned unchanged. Event levels given as prices are not
+    restated: after a split such events are left out.
     """
     stored = list(forecasts)
     if not stored or not inspect(session.connection()).has_table(KronosEvent.__tablename__):
@@ -202,8 +209,8 @@ def newest_chances(
 ) -> Iterator[Row[Any]]:
     """Yield the event probabilities of forecasts of `as_of`, step by step.
 
-    `closes` maps the tickers to the close of the `as_of` bar in today's candles, or None if
-    unknown. Events that name a price are left out if a split has changed its meaning.
+    `closes` maps each ticker to the close of the `as_of` bar in today's candles, or to None if that
+    close is unknown. Events that name a price are left out if there was a split since.
     """
     for row in session.execute(
         select(*columns_of(KronosEvent))
@@ -225,7 +232,10 @@ def newest_chances(
 
 
 def _has_same_meaning(row: Any, close: float | None) -> bool:
-    """Return whether the event has the same meaning if its `as_of` bar closes at `close`."""
+    """Return whether the event still has its original meaning.
+
+    An event that names a price loses it if the `as_of` bar's close is now `close` due to a split.
+    """
     if abs(price_scale(row.last_close, close) - 1) < _SAME:
         return True
     try:
@@ -241,7 +251,7 @@ def _vintage(of: KronosEvent | Forecast) -> tuple[Any, ...]:
 def _chances(
     forecast: Forecast, by_event: Mapping[str, Mapping[datetime, KronosEvent]]
 ) -> tuple[EventChance, ...]:
-    """Return the events that are known by the end of each of the forecast's bars."""
+    """Return the events that have a probability by the end of every bar of the forecast."""
     found = []
     for event, by_target in by_event.items():
         rows = [by_target.get(bar.target_date) for bar in forecast.bars]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, Select
     from sqlalchemy.orm import Session
 
-CHUNK = 2000  # rows in memory
+CHUNK = 2000  # number of rows in memory
 _NESTED = ("close_quantiles", "calibrated_quantiles", "combined_quantiles", "shares")
 
 
@@ -35,8 +35,8 @@ def exported_forecasts(
 ) -> Iterator[dict[str, Any]]:
     """Yield every vintage in the ledger, in the order of its key.
 
-    q05 … q95 are the served quantiles, raw_q05 … raw_q95 those of the model. Prices are those of
-    the day of the forecast: divide them by last_close to compare across splits.
+    q05 … q95 are the served quantiles, raw_q05 … raw_q95 the quantiles of the model. Prices are not
+    restated after splits: divide prices by last_close to compare them across splits.
 
     Raises:
         DatabaseError: The schema is older or newer than this version's.
@@ -102,7 +102,8 @@ def exported_event_scores(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of kronos_event_scores, in the order of their key.
 
-    The bins are columns: bin0_n, bin0_probability and bin0_frequency of probabilities below 10 %, …
+    The bins are columns: bin0_n, bin0_probability and bin0_frequency are the bin of probabilities
+    below 10 %, and so on.
 
     Raises:
         DatabaseError: The schema is older or newer than this version's.

@@ -8,20 +8,20 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, KronosError
 from tradingbot.persistence.url import redact, without_password
 
-# SQLSTATEs of transient errors besides those of a lost connection (08…): deadlock, too many
-# connections, lock timeout, and a server that shut down, crashed, is starting, or closed an idle
-# session.
+# SQLSTATEs of transient errors, besides those of a lost connection (08…): deadlock, too many
+# connections, lock timeout, read-only, and a server that shut down, crashed, is starting, or closed
+# an idle session.
 _PASSING = ("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006")
 NO_RIGHT = "42501"
-NO_SUCH_CHARACTER = "22P05"  # in the database's encoding
-# the first: read-only, such as a standby until it takes over
+NO_SUCH_CHARACTER = "22P05"  # the database's encoding lacks a character
+# 25006 is a read-only server, such as a standby until it takes over.
 REFUSED = ("25006", NO_RIGHT, NO_SUCH_CHARACTER)
 # Messages of a server that refuses a connection; they have no SQLSTATE.
 _FINAL = re.compile(
     r"authentication failed|does not exist|no pg_hba.conf entry|not permitted"
     r"|no such (database|user)|unsupported startup parameter"
 )
-# Messages of Postgres's client library about an address, before it connects.
+# Messages of Postgres's client library about a wrong address. It reports them before it connects.
 _WRONG_ADDRESS = re.compile(
     r"invalid (integer value|port number|connection option|\S+ value:|\S+ value \S|value for)"
     r"|could not match \d+|definition of service|could not parse network address"

@@ -21,13 +21,14 @@ MAX_TEXT = 4096  # characters of a lock file to read
 
 
 class FileLock:
-    """A lock file with flock(2). It contains the last holder, and is kept after a release.
+    """A lock file with flock(2). The file names the last holder, and is kept after a release.
 
     The text is one JSON object: {"who": …, "process": 7, "host": …, "since": "2026-11-22T…"}.
-    Version 0.1 wrote a sentence; any other text is read as a name.
+    Version 0.1 wrote a sentence. Any text in another format is read as a name.
 
-    It must be a regular file, not a link, owned by this user or the database's owner. Otherwise, in
-    a folder that others can write to, they could make this program truncate another file.
+    The file must be a regular file, not a link, owned by this user or the database's owner.
+    Otherwise, in a folder that other users can write to, they could make this program truncate
+    another file.
     """
 
     def __init__(self, path: Path, who: str, *, database: Path) -> None:
@@ -64,7 +65,7 @@ class FileLock:
         return _holder_from(text, active) if text else Holder("another process")
 
     def is_held(self) -> bool | None:
-        # trying the lock would hold it for a moment, and a run could find it taken
+        # do not try the lock: it would be held for a moment, in which a run could find it taken
         if not is_there(self._path):
             return False
         holder = self.held_by()

@@ -28,9 +28,10 @@ class NewestForecast:
 
 
 def newest_forecasts(session: Session) -> list[NewestForecast]:
-    """Return the newest `as_of` of each model, interval and ticker, in this order, of both tables.
+    """Return the newest forecast of each model, interval and ticker, in this order.
 
-    A challenger that was served earlier has two entries: as challenger and as served model.
+    Both kronos_predictions and the ledger are read. A challenger that was served earlier has two
+    entries: as challenger and as served model.
     """
     found = _newest_of_the_ledger(session)
     known = {
@@ -92,7 +93,7 @@ def _newest_intact(session: Session, role: Any) -> list[Any]:
 
 
 def _intact(session: Session, wanted: Sequence[Any], role: Any) -> list[Any]:
-    """Return key, `as_of` and role of those of these forecasts that have an intact row."""
+    """Return key, `as_of` and role of the `wanted` forecasts that have an intact row."""
     found: list[Any] = []
     key = (*_OF_LEDGER, _LEDGER.as_of)
     for some in _batches([tuple(row) for row in wanted]):
@@ -107,7 +108,7 @@ def _batches(keys: list[Any]) -> Iterator[list[Any]]:
 
 
 def _keys(session: Session, table: type[KronosPrediction]) -> list[tuple[str, str, str]]:
-    """Return each model, interval and symbol of a table whose primary key has these three."""
+    """Return each distinct (model, interval, symbol) of a table that has them in its key."""
     query: Any = select(table.model_name, table.interval, table.symbol).distinct()
     if session.connection().dialect.name == "postgresql":
         query = for_each_key(table.__tablename__, f"SELECT {_KEY} FROM keys")
@@ -142,10 +143,12 @@ def newest_model_as_of(
     bar: datetime,
     made_until: datetime,
 ) -> str | None:
-    """Return the model of the newest forecast as of `bar` or earlier, for any of these tickers.
+    """Return the model of the newest forecast of any of these tickers that was served at `bar`.
 
-    If several models have forecast the same bars, the newest made until `made_until` counts;
-    if all were made later, the newest. None if there is no forecast.
+    Only forecasts whose `as_of` is `bar` or an earlier bar count, and of these the ones with the
+    newest `as_of`. If several models have forecasts with that `as_of`, return the model of the
+    newest forecast made until `made_until`, or of the newest one if all were made later. Return
+    None if there is no forecast.
     """
     return session.scalar(
         select(KronosForecast.model_name)
@@ -168,7 +171,7 @@ def newest_model_as_of(
 def forecast_rows(
     session: Session, symbol: str, *, interval: str, step: int, model_name: str | None = None
 ) -> Sequence[KronosForecast]:
-    """Return the rows `step` bars ahead of all vintages; [] if the table is missing."""
+    """Return the rows of all forecasts at `step` bars ahead; [] if the table is missing."""
     if not inspect(session.connection()).has_table(KronosForecast.__tablename__):
         return []
     return session.scalars(
@@ -200,11 +203,12 @@ def newest_as_of(
 def newest_ahead(
     session: Session, symbol: str, days: int, latest: datetime, *, close_at: CloseAt | None = None
 ) -> Forecast | None:
-    """Return the newest daily forecast as of `latest` or earlier, cut to `days` sessions after it.
+    """Return the bars of the newest daily forecast for the `days` sessions after `latest`.
 
-    Of several models the one that forecast last counts. The result has fewer bars if the forecast
-    does not reach that far, and is None if it has no future bar or the table is missing. Prices are
-    restated as by `latest_stored`.
+    The forecast's `as_of` is `latest` or earlier. If several models have forecast the same bars,
+    the one that did so last counts. The result has fewer bars if the forecast ends earlier. It is
+    None if the forecast ends by `latest`, or if there is no forecast. Prices are restated as in
+    `latest_stored`.
     """
     newest = _newest_vintage(session, symbol, latest)
     if newest is None:
@@ -227,9 +231,10 @@ def newest_ahead(
 def newest_until(
     session: Session, symbol: str, until: datetime, *, close_at: CloseAt | None = None
 ) -> Forecast | None:
-    """Return the newest daily forecast as of `until` or earlier, with all bars, or None.
+    """Return the newest daily forecast whose `as_of` is `until` or earlier, with all bars, or None.
 
-    Of several models the one that forecast last counts. Prices are restated as by `latest_stored`.
+    If several models have forecast the same bars, the one that did so last counts. Prices are
+    restated as in `latest_stored`.
     """
     newest = _newest_vintage(session, symbol, until)
     if newest is None:
@@ -249,7 +254,10 @@ def newest_until(
 def _newest_vintage(
     session: Session, symbol: str, until: datetime
 ) -> tuple[datetime, str, int] | None:
-    """Return as_of, model and number of bars of the newest daily forecast in the ledger."""
+    """Return as_of, model and number of bars of the ledger's newest daily forecast up to `until`.
+
+    Return None if there is none.
+    """
     if not inspect(session.connection()).has_table(KronosForecast.__tablename__):
         return None
     newest = (

@@ -75,12 +75,12 @@ def event_rows(forecast: Forecast) -> Iterator[dict[str, Any]]:
 
 
 def vintage_of(row: Any) -> tuple[Any, ...]:
-    """Return what the rows of one forecast share: the model, and the hash of its candles."""
+    """Return the values that all rows of one forecast share: its model and its candles' hash."""
     return row.model_name, row.model_revision, row.bars_hash or ""
 
 
 def check_storable(forecast: Forecast, bar: ForecastBar) -> None:
-    """Raise ValueError for a NaN or infinite number, or if one of three quantiles is missing."""
+    """Raise ValueError for a NaN or infinite number, or for a missing quantile 0.1, 0.5 or 0.9."""
     place = f"{forecast.symbol} {forecast.interval} step {bar.step}"
     numbers = (forecast.last_close, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.prob_up)
     if not all(map(math.isfinite, (*numbers, *bar.close_quantiles.values()))):
@@ -94,7 +94,10 @@ def check_storable(forecast: Forecast, bar: ForecastBar) -> None:
 
 
 def forecast_of(rows: Sequence[Any]) -> Forecast:
-    """Return the forecast in rows of either table, step 1 first, with quantiles of both tables.
+    """Return the forecast of these rows, which are sorted by step.
+
+    The rows are from either table. Rows of kronos_predictions are joined with the ledger's
+    quantiles.
 
     Raises:
         DataError: A row is damaged: its numbers are impossible.

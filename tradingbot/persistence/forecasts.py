@@ -1,4 +1,4 @@
-"""Read and write forecasts: `kronos_predictions` (the latest) and the ledger."""
+"""Read and write forecasts: `kronos_predictions` (the latest ones) and the ledger (all)."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -53,9 +53,10 @@ def store_forecasts(
 
     A challenger's forecasts are only written to the ledger.
 
-    `kronos_predictions` keeps, for each future bar, the forecast with the newest `as_of`, and of
-    equal ones the last stored. The ledger keeps the first forecast of each `as_of` and set of
-    candles, and `kronos_events` its events. In both, damaged rows are replaced. The caller commits.
+    `kronos_predictions` keeps, for each future bar, the forecast with the newest `as_of`. Of
+    several forecasts with that `as_of` it keeps the last stored. The ledger keeps the first
+    forecast of each `as_of` and set of candles, and `kronos_events` keeps that forecast's events.
+    Damaged rows are replaced in all tables. The caller commits.
 
     Raises:
         ValueError: Before writing, if a number is NaN or infinite, or one of the quantiles 0.1, 0.5
@@ -96,10 +97,10 @@ def already_stored(
 ) -> set[str]:
     """Return the tickers whose steps 1 to `horizon` are all stored for their `as_of`.
 
-    With `bars`, a hash of each ticker's candles, only forecasts from these candles or without a
-    hash count. Both tables are searched, because `kronos_predictions` loses rows of days that a
-    newer `as_of` also forecasts. A challenger's forecasts count only if `challenger` is set,
-    because they were not given to bots.
+    `bars` has the hash of each ticker's candles. If it is given, only forecasts from these candles
+    or without a hash count. Both tables are searched, because a newer forecast replaces rows of
+    `kronos_predictions`. A challenger's forecasts count only if `challenger` is set, because they
+    were not given to bots.
     """
     complete: set[tuple[str, datetime | None, str]] = set()
     for table in _TABLES:
@@ -139,11 +140,15 @@ def latest_stored(
 ) -> Forecast | None:
     """Return the stored forecast of exactly this `as_of` with all `horizon` bars, or None.
 
-    Its prices are restated to today's candles, in which its `as_of` bar closes at
-    `close_at(as_of)`, or, if that is unknown, to the candles in the database. `kronos_predictions`
-    takes precedence over the ledger. Without a model name the newest forecast counts, not those of
-    challengers; with `made_until`, the newest made until then, with the ledger first. The ledger's
-    quantiles are included unless the forecast was replaced; then only 0.1, 0.5 and 0.9 are known.
+    Prices are restated to today's candles, in which the `as_of` bar closes at `close_at(as_of)`. If
+    that close is unknown, they are restated to the candles in the database.
+
+    `kronos_predictions` takes precedence over the ledger. With `made_until`, the ledger takes
+    precedence, and forecasts made until then take precedence over later ones. Of several forecasts
+    the newest is returned. Without a model name, forecasts of challengers do not count.
+
+    The ledger's quantiles are included. A forecast of `kronos_predictions` that is not in the
+    ledger has only the quantiles 0.1, 0.5 and 0.9.
     """
     latest = select(
         *columns_of(KronosPrediction),
@@ -204,8 +209,8 @@ def stored_forecast(
 ) -> Forecast | None:
     """Return all `horizon` daily bars as of the latest session complete at `now`, or None.
 
-    Prices are restated as by `latest_stored`. An unreadable database counts as empty, because this
-    is the fallback already. The default is the configured database.
+    Prices are restated as in `latest_stored`. The default is the configured database. An unreadable
+    database counts as empty, because stored forecasts are only a fallback.
     """
     try:
         if sessions is None and not database_exists(database_url()):
@@ -227,10 +232,10 @@ def _given(table: type[KronosPrediction] | type[KronosForecast]) -> list[ColumnE
 
 
 def _is_as_new(proposed: Any) -> ColumnElement[bool]:
-    """Return the condition that a proposed row replaces the stored one.
+    """Return the condition that a proposed row replaces the stored row.
 
-    It does if its as_of is not older, or the stored row is damaged or has no as_of, as in the first
-        published schema.
+    It does if its `as_of` is not older, if the stored row is damaged, or if the stored row has no
+    `as_of`, as in the first published schema.
     """
     stored = KronosPrediction.__table__.c.as_of
     return or_(stored.is_(None), proposed.as_of >= stored, damaged(KronosPrediction))

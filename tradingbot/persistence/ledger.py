@@ -54,9 +54,9 @@ class LedgerRows:
     mean: Floats  # (n,) predicted close
     prob_up: Floats  # (n,)
     raw_quantiles: Floats  # (n, 19) of the model; NaN for a level that is not stored
-    calibrated_quantiles: Floats  # (n, 19) NaN if missing, as in the next
-    combined_quantiles: Floats  # (n, 19)
-    quantiles: Floats  # (n, 19) as served: combined, calibrated or raw
+    calibrated_quantiles: Floats  # (n, 19) NaN if there are none
+    combined_quantiles: Floats  # (n, 19) NaN if there are none
+    quantiles: Floats  # (n, 19) served quantiles: combined, calibrated or raw
 
 
 def ledger_parts(
@@ -85,10 +85,10 @@ def read_part(
     targets: Targets | None = None,
     raw_only: bool = False,
 ) -> LedgerRows | None:
-    """Return the forecasts of this part, from `since` on; None if there are none.
+    """Return the forecasts of this part with an `as_of` from `since` on, or None.
 
-    With `raw_only` the model's quantiles are read alone, as if nothing else had been served.
-    They are decoded after the transaction, because a server may end an idle transaction.
+    With `raw_only` only the model's quantiles are read, and used as the served quantiles too.
+    JSON is decoded after the transaction, because a server may end an idle transaction.
     """
     query = select_rows(
         _LEDGER.symbol == part.symbol,
@@ -105,7 +105,7 @@ def read_part(
 def select_rows(*conditions: ColumnElement[bool], raw_only: bool = False) -> Select[Any]:
     """Return a query of the columns for `rows_as_arrays`; `raw_only` as in `read_part`.
 
-    It is sorted by symbol, `as_of`, target, and time of making.
+    The rows are sorted by symbol, `as_of`, target, and time of making.
     """
     post_processed: dict[str, Any] = {
         "calibrated": null() if raw_only else _LEDGER.calibrated_quantiles,
@@ -135,9 +135,9 @@ def rows_as_arrays(rows: Sequence[Any]) -> LedgerRows:
 
 
 def first_complete(part: LedgerPart, rows: Sequence[Any]) -> Sequence[Any]:
-    """Return one vintage per forecast: the first that was made from complete bars.
+    """Return one row per as_of and target: the first that was made from complete bars.
 
-    If there is none, return the first vintage. `rows` are sorted by as_of, target, time of making.
+    If there is none, return the first row. `rows` are sorted by as_of, target, time of making.
     """
     if not _has_vintages(rows):
         return rows
@@ -156,7 +156,7 @@ _forecast_of = attrgetter("as_of", "target_date")
 
 
 def _has_vintages(rows: Sequence[Any]) -> bool:
-    """Return whether any forecast occurs more than once."""
+    """Return whether there are several rows with the same as_of and target."""
     forecasts = [*map(_forecast_of, rows)]
     return any(map(eq, forecasts, forecasts[1:]))
 
@@ -174,7 +174,7 @@ def _closed(part: LedgerPart, as_of: datetime) -> datetime:
 def has_forecasts(
     session: Session, *, model: str | None = None, symbols: Collection[str] | None = None
 ) -> bool:
-    """Return whether the ledger has any forecast; arguments as in `ledger_parts`."""
+    """Return whether the ledger has any forecast. The arguments are those of `ledger_parts`."""
     query = select(_LEDGER.symbol).where(*_matching(model, symbols)).limit(1)
     return session.scalar(query) is not None
 
@@ -188,7 +188,7 @@ def newest_vintage(session: Session) -> datetime | None:
 def newest_of_tickers(
     session: Session, *, model: str, interval: str, since: datetime
 ) -> dict[str, datetime]:
-    """Return the newest `as_of` of each ticker that this model has forecast since `since`."""
+    """Return the newest `as_of` of each ticker with a forecast by this model since `since`."""
     rows = session.execute(
         select(_LEDGER.symbol, func.max(_LEDGER.as_of).label("newest"))
         .where(_LEDGER.model_name == model, _LEDGER.interval == interval, *_made_since(since))
@@ -214,7 +214,7 @@ def is_challenger(session: Session, model: str, interval: str) -> bool:
 
 
 def newest_revision(session: Session, model: str, interval: str) -> str | None:
-    """Return the revision that has forecast last, scored or not; None if unknown."""
+    """Return the revision of the model's newest forecast, scored or not; None if unknown."""
     newest = _of_newest(session, model, interval, _LEDGER.model_revision)
     return newest[0] if newest else None
 
@@ -222,8 +222,8 @@ def newest_revision(session: Session, model: str, interval: str) -> str | None:
 def _of_newest(session: Session, model: str, interval: str, column: Any) -> Row[Any] | None:
     """Return the smallest value of a column among the forecasts that were made last.
 
-    On Postgres the time is looked up first, by its index. In a single query, the conditions that
-    leave out damaged rows would make the planner read the whole table.
+    On Postgres the time of the last forecasts is looked up first, with its index. In a single
+    query, the conditions on damaged rows would make the planner read the whole table.
     """
     of_model = _LEDGER.model_name == model, _LEDGER.interval == interval
     values = select(column).where(*of_model).limit(1)
@@ -236,7 +236,7 @@ def _of_newest(session: Session, model: str, interval: str, column: Any) -> Row[
     while newest is not None:
         if found := session.execute(values.where(made_at == newest).order_by(column)).first():
             return found
-        newest = session.scalar(times.where(made_at < newest))  # all of these were damaged
+        newest = session.scalar(times.where(made_at < newest))  # all rows of that time are damaged
     return None
 
 
@@ -248,9 +248,9 @@ def _matching(model: str | None, symbols: Collection[str] | None) -> list[Column
 
 
 def _made_since(as_of: datetime) -> list[ColumnElement[bool]]:
-    """Return conditions for forecasts since `as_of` that an index can use.
+    """Return conditions on the time of making that forecasts since `as_of` meet.
 
-    No forecast is made before its bar.
+    An index can use them. No forecast is made before its bar.
     """
     day_before = as_of - timedelta(days=1)  # a session's date begins before its midnight in UTC
     return [_LEDGER.as_of >= as_of, _LEDGER.prediction_made_at >= day_before]
@@ -293,6 +293,6 @@ def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
 
 
 def as_times(moments: Sequence[datetime]) -> Times:
-    """Convert to datetime64, twenty times as fast as numpy does."""
+    """Convert to datetime64. This is twenty times as fast as numpy's conversion."""
     times: Times = pd.DatetimeIndex(list(moments)).to_numpy().astype("datetime64[s]")
     return times

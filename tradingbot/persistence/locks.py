@@ -1,7 +1,7 @@
 """Locks between processes that share a database. A lock ends with the process that holds it.
 
-On Postgres it is an advisory lock of a separate session, with SQLite a locked file. Taking a lock
-never waits.
+On Postgres a lock is an advisory lock of a separate session, with SQLite a locked file. An attempt
+to take a lock never waits.
 """
 
 import re
@@ -21,7 +21,7 @@ from tradingbot.typing import SessionFactory
 
 
 def open_lock(url: str, name: str, *, who: str = "kronosbot") -> Lock:
-    """Return the lock of this name for all users of the database `url`. It is not taken yet.
+    """Return the lock of this name for all users of the database `url`, without taking it.
 
     `who` is shown to others while the lock is held, with this process and host.
     """

@@ -2,7 +2,7 @@
 
 from sqlalchemy import TextClause, text
 
-# Finds each next key by one lookup in the primary key's index; DISTINCT would read every row.
+# Finds each next key with one lookup in the primary key's index. DISTINCT would read every row.
 _LOOSE_SCAN = """
     WITH RECURSIVE keys AS (
       (SELECT symbol, interval, model_name FROM {table} ORDER BY 1, 2, 3 LIMIT 1)
@@ -17,9 +17,9 @@ _LOOSE_SCAN = """
 
 
 def for_each_key(table: str, query: str) -> TextClause:
-    """Return a Postgres statement: `query`, which can read the table `keys`.
+    """Return a Postgres statement that runs `query` with a table `keys` of the distinct keys.
 
-    `keys` has the columns symbol, interval, model_name, which must be the first columns of the
+    `keys` has the columns symbol, interval and model_name. These must be the first columns of the
     primary key of `table`.
     """
     return text(_LOOSE_SCAN.format(table=table) + query)

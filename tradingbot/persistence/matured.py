@@ -19,7 +19,7 @@ Record = tuple[str, str, str]  # model, its revision, interval
 _PART, _CHUNK = KronosMaturedPart, KronosMatured
 _PART_KEY = (_PART.symbol, _PART.interval, _PART.model_name)
 _CHUNK_KEY = (_CHUNK.symbol, _CHUNK.interval, _CHUNK.model_name)
-_ALL_QUARTERS = datetime(1970, 1, 1)  # the quarter of correlations, which cover all quarters
+_ALL_QUARTERS = datetime(1970, 1, 1)  # value of `quarter` for correlations, which cover all
 _MANY = 500  # keys per statement
 
 
@@ -63,7 +63,7 @@ def read_matured(session: Session, keys: Collection[PartKey]) -> dict[PartKey, S
 def store_matured(
     session: Session, parts: Mapping[PartKey, StoredPart], *, replaced: Collection[PartKey]
 ) -> None:
-    """Store these parts. Delete all earlier chunks of those in `replaced`."""
+    """Store these parts. For the keys in `replaced`, delete all earlier rows first."""
     if replaced:
         session.execute(delete(_CHUNK).where(_among(_CHUNK_KEY, replaced)))
     names = ("symbol", "interval", "model_name")
@@ -91,7 +91,7 @@ def store_matured(
 
 
 def forget_older(session: Session, forecasts: Sequence[Forecast]) -> None:
-    """Delete the parts that cover the `as_of` of these forecasts, which are about to be stored."""
+    """Delete the parts that already cover the `as_of` of one of these new forecasts."""
     oldest: dict[PartKey, datetime] = {}
     for forecast in forecasts:
         key = forecast.symbol, forecast.interval, forecast.model_name

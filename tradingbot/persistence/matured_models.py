@@ -1,6 +1,6 @@
 """The tables of matured forecasts, which the nightly scores reuse.
 
-They are a cache: missing rows are recomputed from `kronos_forecasts`.
+The tables are a cache: missing rows are recomputed from `kronos_forecasts`.
 """
 
 from datetime import datetime
@@ -11,19 +11,19 @@ from tradingbot.persistence.columns import BarTime, Base, JsonObject
 
 
 class KronosMaturedPart(Base):
-    """The part of the ledger that `kronos_matured` covers, for one ticker and model."""
+    """Which forecasts of one ticker by one model `kronos_matured` covers."""
 
     __tablename__ = "kronos_matured_parts"
 
     symbol: Mapped[str] = mapped_column(primary_key=True)
     interval: Mapped[str] = mapped_column(primary_key=True)
     model_name: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[int]  # version of the code that computed it
+    version: Mapped[int]  # version of the code that computed the losses
     first_as_of: Mapped[datetime] = mapped_column(BarTime)  # the oldest `as_of` in the ledger
     until: Mapped[datetime] = mapped_column(BarTime)  # forecasts with an earlier as_of are covered
     forecasts: Mapped[int]  # number of forecasts
-    # the closes that the forecasts were compared with, as far as candles may still change: int64
-    # seconds, then float64 prices
+    # the closes that the forecasts were compared with, in the period in which candles may still
+    # change: int64 seconds, then float64 prices
     closes: Mapped[bytes]
     left_out: Mapped[dict[str, int]] = mapped_column(JsonObject)  # reason -> number of forecasts
 

@@ -1,10 +1,10 @@
 """The tables, as SQLAlchemy models.
 
-The schema itself is created by the migrations next to this file; a test compares the two. A change
-here needs a migration and a new `SCHEMA_VERSION`.
+The migrations in this package create the schema. A test compares it with the models. A change here
+needs a migration and a new `SCHEMA_VERSION`.
 
-Times are naive UTC. Those of a bar (`as_of`, `target_date`, `timestamp`) are whole seconds, both
-when stored and when compared: midnight plus microseconds finds the row of midnight.
+Times are naive UTC. Times of a bar (`as_of`, `target_date`, `timestamp`) are cut to whole seconds,
+both when stored and when compared: midnight plus microseconds finds the row of midnight.
 """
 
 from datetime import datetime
@@ -26,15 +26,15 @@ from tradingbot.persistence.matured_models import KronosMatured as KronosMatured
 from tradingbot.persistence.matured_models import KronosMaturedPart as KronosMaturedPart
 from tradingbot.runtime.clock import utcnow
 
-# the newest migration; lets init_db see quickly that there is nothing to do
+# the newest migration; init_db compares it with the database to see whether to upgrade
 SCHEMA_VERSION = "0012"
 
 
 class KronosPrediction(Base):
     """The latest forecast of one future bar by one model.
 
-    Nullable columns are only null in rows of the first published schema, which lacked them. The
-    volume is also null if the model had no volumes as input.
+    Most nullable columns are null only in rows of the first published schema, which lacked these
+    columns. The volume is also null if the model had no volumes as input.
     """
 
     __tablename__ = "kronos_predictions"
@@ -61,7 +61,7 @@ class KronosPrediction(Base):
     prob_up: Mapped[float | None]
     samples: Mapped[int | None]
     calibration: Mapped[str] = mapped_column(server_default="raw")  # "raw", or the post-processing
-    # weights of the combination: forecaster -> share; None if it is Kronos alone
+    # forecaster -> weight in the combination; None if Kronos alone was served
     shares: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
     bars_hash: Mapped[str | None]  # hash of the candles that the model saw; None: unknown
 
@@ -70,7 +70,7 @@ class KronosForecast(Base):
     """The ledger of all forecasts as they were made. Rows are added and never changed."""
 
     __tablename__ = "kronos_forecasts"
-    # finds a model's newest revision without reading ten million rows
+    # with this index, a model's newest revision is found without reading ten million rows
     __table_args__ = (Index(None, "model_name", "interval", "prediction_made_at"),)
 
     symbol: Mapped[str] = mapped_column(primary_key=True)
@@ -78,7 +78,8 @@ class KronosForecast(Base):
     model_name: Mapped[str] = mapped_column(primary_key=True)
     as_of: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
     target_date: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
-    # hash of the candles that the model saw: corrected candles give another vintage; "": unknown
+    # hash of the candles that the model saw, "" if unknown; it is part of the key, so a forecast
+    # from corrected candles has its own rows
     bars_hash: Mapped[str] = mapped_column(primary_key=True, server_default="")
     model_revision: Mapped[str | None]
     prediction_made_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -89,7 +90,7 @@ class KronosForecast(Base):
     predicted_low: Mapped[float]
     predicted_close: Mapped[float]
     predicted_volume: Mapped[float]
-    # {"0.05": price, …} of the model
+    # the model's own quantiles: {"0.05": price, …}
     close_quantiles: Mapped[dict[str, float]] = mapped_column(JsonObject)
     prob_up: Mapped[float]  # share of the sample paths that close above last_close
     samples: Mapped[int]
@@ -97,30 +98,31 @@ class KronosForecast(Base):
     calibration: Mapped[str] = mapped_column(server_default="raw")
     # the same levels, calibrated; None if there was no calibration yet
     calibrated_quantiles: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
-    # the same levels, combined with other forecasters; None if one of the above was served
+    # the same levels, combined with other forecasters; None if no combination was served
     combined_quantiles: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
-    # weights of the combination: forecaster -> share
+    # forecaster -> weight in the combination
     shares: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
-    # last close ÷ the tokenizer's reconstruction of it, by which the paths were multiplied; None if
-    # the paths are not anchored
+    # factor that multiplied the paths, so that they start from the last close: last close ÷ the
+    # tokenizer's reconstruction of it; None if the paths were not multiplied
     anchor_factor: Mapped[float | None]
-    # made by a challenger, for comparison; the forecasts given to bots are in kronos_predictions
+    # whether a challenger made the forecast, for comparison only; bots do not get it
     challenger: Mapped[bool] = mapped_column(server_default=false())
 
 
 ALL_SYMBOLS = "*"  # value of KronosScore.symbol
 ALL_STEPS = 0  # value of KronosScore.step
 ALL_SESSIONS = 0  # value of KronosScore.last_sessions
-SERVED = "served"  # value of KronosScore.forecast, like the PARTS
+SERVED = "served"  # value of KronosScore.forecast, as are the PARTS
 PARTS = ("raw", "calibrated", "combined")
 
 
 class KronosScore(Base):
-    """Scores of one model's forecasts: one ticker or all, one step ahead or all, one window.
+    """Scores of one model's forecasts, for one ticker or all, one step ahead or all, one window.
 
     Prices are relative to the last close that the model saw, so that tickers are comparable and
-    splits have no effect. Scores are of the bands of `forecast`; `raw_…` are those of the model's
-    raw bands. A score is None with too few forecasts, or if it is not defined.
+    splits have no effect. Scores of quantiles and bands are those of the kind `forecast`. Columns
+    `raw_…` are scores of the model's own bands. A score is None if there are too few forecasts, or
+    if it is not defined.
     """
 
     __tablename__ = "kronos_scores"
@@ -130,10 +132,10 @@ class KronosScore(Base):
     interval: Mapped[str] = mapped_column(primary_key=True)
     symbol: Mapped[str] = mapped_column(primary_key=True)  # or ALL_SYMBOLS
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # or ALL_STEPS
-    # targets within this many newest sessions (60, 250), or ALL_SESSIONS
+    # the window: targets within this many newest sessions (60, 250), or ALL_SESSIONS
     last_sessions: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    # which quantiles of the ledger: SERVED; or "raw", "calibrated", "combined", for the forecasts
-    # that have them. These three have no rows of single tickers by step or window
+    # which quantiles of the ledger are scored: SERVED, "raw", "calibrated" or "combined". The
+    # latter three have no rows of a single ticker by step or window.
     forecast: Mapped[str] = mapped_column(primary_key=True, default=SERVED, server_default=SERVED)
     n: Mapped[int]  # forecasts with an outcome
     sessions: Mapped[int]  # number of distinct target dates
@@ -148,16 +150,16 @@ class KronosScore(Base):
     # of a random walk that resamples past returns
     random_walk_crps: Mapped[float | None]
     crps_skill: Mapped[float | None]  # 1 - crps ÷ random_walk_crps
-    # its 95 % interval, valid however often it is checked; only for
+    # 95 % interval of crps_skill, valid however often it is checked; only for ALL_SESSIONS
     skill_low: Mapped[float | None]
-    skill_high: Mapped[float | None]  # ALL_SESSIONS
+    skill_high: Mapped[float | None]
     ewma_walk_crps: Mapped[float | None]  # of a random walk with the EWMA volatility at as_of
     ewma_skill: Mapped[float | None]  # 1 - crps ÷ ewma_walk_crps
     wql: Mapped[float | None]  # weighted quantile loss
     coverage_50: Mapped[float | None]  # share of closes inside the band
     coverage_80: Mapped[float | None]
     coverage_90: Mapped[float | None]
-    coverage_50_low: Mapped[float | None]  # its 95 % interval
+    coverage_50_low: Mapped[float | None]  # 95 % interval of coverage_50
     coverage_50_high: Mapped[float | None]
     coverage_80_low: Mapped[float | None]
     coverage_80_high: Mapped[float | None]
@@ -170,7 +172,7 @@ class KronosScore(Base):
     width_80: Mapped[float | None]
     width_90: Mapped[float | None]
     hit_rate: Mapped[float | None]  # share of moves whose direction was right
-    hit_low: Mapped[float | None]  # its 95 % interval
+    hit_low: Mapped[float | None]  # 95 % interval of hit_rate
     hit_high: Mapped[float | None]
     ic: Mapped[float | None]  # correlation across tickers, mean over sessions; ALL_SYMBOLS only
     rank_ic: Mapped[float | None]
@@ -191,8 +193,8 @@ class KronosCalibration(Base):
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     band: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # per cent: 10 … 90
     factor: Mapped[float]
-    n: Mapped[int]  # number of forecasts in the fit
-    until: Mapped[datetime] = mapped_column(BarTime)  # newest target among them
+    n: Mapped[int]  # number of outcomes that the factor was fitted to
+    until: Mapped[datetime] = mapped_column(BarTime)  # newest target of these outcomes
     fitted_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -206,17 +208,19 @@ class KronosCombination(Base):
     interval: Mapped[str] = mapped_column(primary_key=True)
     asset_class: Mapped[str] = mapped_column(primary_key=True)  # or "*" for all
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    weights: Mapped[dict[str, float]] = mapped_column(JsonObject)  # forecaster -> share
-    # the state from which the weights follow
+    weights: Mapped[dict[str, float]] = mapped_column(JsonObject)  # forecaster -> weight, sum 1
+    # forecaster -> gain; the weights are the softmax of the gains
     gains: Mapped[dict[str, float]] = mapped_column(JsonObject)
-    # agreement of Kronos' median with the outcomes, and its size; they determine
+    # agreement of Kronos' median with the outcomes, and size of the median. Both determine how much
+    # the median is shrunk.
     median_agreement: Mapped[float]
-    median_size: Mapped[float]  # the part of the median that is kept
-    band_factors: Mapped[dict[str, float]] = mapped_column(JsonObject)  # per cent -> factor
-    sessions: Mapped[int]  # sessions learnt from
-    n: Mapped[int]  # forecasts with an outcome in these sessions
+    median_size: Mapped[float]
+    band_factors: Mapped[dict[str, float]] = mapped_column(JsonObject)  # band in % -> factor
+    sessions: Mapped[int]  # number of sessions learnt from
+    n: Mapped[int]  # number of forecasts with an outcome in these sessions
     until: Mapped[datetime] = mapped_column(BarTime)  # the newest of these sessions
-    # {"names": […], "rivals": […], "trials": […]}: challengers with and without a share
+    # {"names": […], "rivals": […], "trials": […]}: all challengers; those in the combination; those
+    # on trial
     challengers: Mapped[dict[str, Any] | None] = mapped_column(JsonOrNull)
     learnt_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -239,7 +243,7 @@ class HistoricData(Base):
 class HistoricRange(Base):
     """The time `since` from which on `historic_data` is complete for a ticker.
 
-    The bars alone do not show whether a shorter history is due to the source, or was never
+    The bars alone do not show whether the source has no older bars, or whether they were never
     requested.
     """
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from tradingbot.persistence.models import KronosPrediction, RunLog
 from tradingbot.persistence.space_notes import newest_notes
 
-LOOKS_BACK = 200  # runs; a night has one per shard
+LOOKS_BACK = 200  # number of newest runs to read; a night has one run per shard
 JOB = "kronosbot"
 
 

@@ -34,9 +34,10 @@ _OLDEST_OF_EACH = """
 
 
 def ledger_keys(session: Session, *, symbols: Collection[str] | None = None) -> list[LedgerPart]:
-    """Return the parts of the ledger as `ledger_parts` does; on Postgres from the index alone.
+    """Return the parts of the ledger as `ledger_parts` does.
 
-    On Postgres, parts with only damaged rows are included, and `count` is unknown (0).
+    On Postgres only an index is read. Parts with only damaged rows are then included, and `count`
+    is 0, which means unknown.
     """
     if session.connection().dialect.name != "postgresql":
         return ledger_parts(session, symbols=symbols)
@@ -65,9 +66,9 @@ def count_forecasts(session: Session, part: LedgerPart) -> int:
 def read_open(
     sessions: SessionFactory, since: Mapping[LedgerPart, datetime]
 ) -> dict[LedgerPart, LedgerRows]:
-    """Return the forecasts of each part with an `as_of` at or after its time in `since`.
+    """Return the newest forecasts of each part: those with an `as_of` from `since[part]` on.
 
-    Parts without such forecasts are missing.
+    The result has no entry for a part without such forecasts.
     """
     found: dict[LedgerPart, LedgerRows] = {}
     for (interval, model), parts in groupby(

@@ -1,8 +1,8 @@
 """Monthly partitions of the ledger, on Postgres, for tens of millions of forecasts.
 
-The existing rows become the first partition without being copied, so that ten million rows take
-seconds. From the next month on each month has a partition, which a run of the job creates in
-advance.
+The existing rows become the first partition without being copied, so that partitioning ten million
+rows takes seconds. From the next month on, each month has its own partition. A run of the job
+creates these partitions in advance.
 """
 
 import re
@@ -29,7 +29,9 @@ class Partition:
 
 
 def partition_ledger(connection: Connection, now: datetime) -> None:
-    """Make the ledger a partitioned table, in the transaction of `connection`, unless it is one.
+    """Make the ledger a partitioned table, in the transaction of `connection`.
+
+    Do nothing if it is partitioned already.
 
     Raises:
         DatabaseError: The database is not Postgres, or a view reads the table.
@@ -50,7 +52,7 @@ def partition_ledger(connection: Connection, now: datetime) -> None:
     old = f"{LEDGER}_before_{until:%Y_%m}"
     granted = _grants(connection)
     connection.execute(text(f"ALTER TABLE {LEDGER} RENAME TO {old}"))
-    for index in _indexes(connection, old):  # the new table needs their names
+    for index in _indexes(connection, old):  # the new table's indexes need the old names
         connection.execute(text(f'ALTER INDEX "{index}" RENAME TO "{index}_before_{until:%Y_%m}"'))
     connection.execute(
         text(f"CREATE TABLE {LEDGER} (LIKE {old} INCLUDING ALL) PARTITION BY RANGE (as_of)")
@@ -69,7 +71,7 @@ def partition_ledger(connection: Connection, now: datetime) -> None:
 def add_partitions(connection: Connection, now: datetime) -> list[str]:
     """Create the partitions up to `AHEAD` months from `now`. Return the names of the new ones.
 
-    Does nothing if the ledger is not partitioned.
+    Do nothing if the ledger is not partitioned.
     """
     if not is_partitioned(connection):
         return []

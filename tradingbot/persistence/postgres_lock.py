@@ -32,9 +32,12 @@ _SHOWN_AS = {"exclusive": "ExclusiveLock", "shared": "ShareLock"}  # in pg_locks
 class PostgresLock:
     """A lock with its own connection, whose application_name shows the holder.
 
-    It survives a lost server, and a signal that interrupts a query, after which SQLAlchemy accepts
-    only a rollback (PendingRollbackError). ConfigError for a connection that changes its session,
-    as through pgbouncer with pool_mode=transaction.
+    After a lost connection, or a signal that interrupted a query, the lock connects again. (After
+    such a signal SQLAlchemy accepts only a rollback: PendingRollbackError.)
+
+    Raises:
+        ConfigError: The connection changes its session, as through pgbouncer with
+            pool_mode=transaction. Raised when the lock connects.
     """
 
     def __init__(self, engine: Engine, name: str, who: str) -> None:
@@ -168,10 +171,11 @@ class PostgresLock:
         """Return whether a session lock stays with this connection.
 
         It does if the driver and the server give the same process ID for the session. With a pooler
-        the two differ. Then a second transaction is held open: a pooler gives it the session that
-        this connection has just used, or makes this connection switch sessions.
+        the two IDs differ. Then a second transaction is held open for a test: a pooler that
+        switches sessions gives this transaction the session that the connection has just used, or
+        gives the connection another session.
         """
-        # another key, because the run's own could stay behind in the pool
+        # not the run's own key, which could stay locked in a session of the pool
         probe = {"key": random.getrandbits(62)}
         take = text("SELECT pg_backend_pid() FROM pg_advisory_lock(:key)")
         backend_pid = connection.scalar(take, probe)

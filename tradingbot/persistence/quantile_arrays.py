@@ -14,7 +14,7 @@ _quantiles = itemgetter(*_KEYS)
 
 
 def where_known(texts: Sequence[str | None], scale: Floats) -> Floats:
-    """Return (rows, 19): quantiles relative to `scale`, or NaN for rows without JSON."""
+    """Return quantiles ÷ `scale`, (rows, 19). NaN for rows without JSON."""
     quantiles = np.full((len(texts), len(_KEYS)), np.nan)
     known = [(row, text) for row, text in enumerate(texts) if text is not None]
     if known:
@@ -24,7 +24,7 @@ def where_known(texts: Sequence[str | None], scale: Floats) -> Floats:
 
 
 def decoded(texts: Sequence[str]) -> Floats:
-    """Return (rows, 19) from JSON objects; NaN for missing levels and for damaged rows."""
+    """Return the quantiles in JSON objects, (rows, 19). NaN for missing levels and damaged rows."""
     try:
         values = [_quantiles(by_level) for by_level in orjson.loads(f"[{','.join(texts)}]")]
         if len(values) != len(texts):

@@ -1,4 +1,4 @@
-"""Queries of the HTML report: newest forecasts, their shares, the scores of whole models."""
+"""Queries of the HTML report: newest forecasts, weights of the combination, scores of models."""
 
 import itertools
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def newest_forecast_rows(
 
 
 def _newest_vintage(rows: "list[Row[Any]]") -> "list[Row[Any]]":
-    """Return the rows of the forecast whose first step is the newest, of rows by step and time."""
+    """Return the rows of the forecast that was made last. `rows` are sorted by step and time."""
     first = [row for row in rows if row.horizon_days == rows[0].horizon_days][-1]
     return [row for row in rows if vintage_of(row) == vintage_of(first)]
 
@@ -63,8 +63,8 @@ def _newest_vintage(rows: "list[Row[Any]]") -> "list[Row[Any]]":
 def model_scores(session: "Session", *, interval: str, parts: bool = False) -> list[KronosScore]:
     """Return each revision's scores over all tickers, steps and sessions, as served.
 
-    The revision with the newest target is first. With `parts`, the scores of the parts precede
-    those as served.
+    The revision with the newest target is first. With `parts`, the scores of the raw, calibrated
+    and combined forecasts are included, before the scores of the served ones.
     """
     order = (*PARTS, SERVED) if parts else (SERVED,)
     scores = session.scalars(
@@ -87,9 +87,9 @@ def model_scores(session: "Session", *, interval: str, parts: bool = False) -> l
 def shares_by_day(
     session: "Session", *, model: str, revision: str, interval: str, since: datetime
 ) -> Iterator[tuple[datetime, dict[str, float], int]]:
-    """Yield the day of forecasts, the shares of their combination, and their number, by day.
+    """Yield `as_of`, forecasters' weights, and the number of forecasts with both, by `as_of`.
 
-    Shares that are damaged may be of any type.
+    Damaged weights may be of any type.
     """
     shares = cast(KronosForecast.shares, Text)
     rows = session.execute(

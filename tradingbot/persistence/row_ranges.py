@@ -49,8 +49,8 @@ _SCORE = {
     **{f"{of}coverage_{band}": _SHARE for of in ("", "raw_") for band in (50, 80, 90)},
 }
 _CANDLE = {**dict.fromkeys(("open", "high", "low", "close"), _PRICE), "volume": _AMOUNT}
-# Valid ranges of the columns, for each table whose damaged rows are left out. `bots` is missing:
-# an unreadable portfolio is an error.
+# Valid ranges of the columns, for each table whose damaged rows are left out. The table `bots` is
+# not listed, because an unreadable portfolio is an error.
 RANGES: dict[type[Base], dict[str, tuple[float, float]]] = {
     KronosPrediction: _FORECAST,
     KronosForecast: _FORECAST,
@@ -74,7 +74,7 @@ RANGES: dict[type[Base], dict[str, tuple[float, float]]] = {
     Trade: dict.fromkeys(("quantity", "price", "costs"), _AMOUNT),
 }
 OF_BOTS = (BotPosition, BotValue, Trade)
-# Columns that older schemas lack; `kronosbot status` reads such a schema without an upgrade.
+# Columns that older schemas lack. `kronosbot status` reads an older schema without an upgrade.
 NEWER = {
     KronosPrediction: ("bars_hash", "calibration"),
     KronosForecast: ("bars_hash", "calibration", "anchor_factor", "challenger"),

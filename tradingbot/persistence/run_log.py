@@ -20,13 +20,13 @@ from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
-LOOKS_BACK = 200  # runs; a night has one per shard
+LOOKS_BACK = 200  # number of newest runs to read; a night has one run per shard
 
 
 class RunLogWriter:
     """The row of a run: "running" after `begin`, "ok" or "failed" after `end`.
 
-    It also records, for later runs, which Spaces this run woke.
+    The row also records, for later runs, which Spaces this run woke.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class RunLogWriter:
         self._sessions = sessions
         self._timeouts = timeouts or default_timeouts()
         self._id = row_id
-        self._details: dict[str, Any] = {}  # notes about Spaces, kept next to those of `end`
+        self._details: dict[str, Any] = {}  # notes about Spaces; `end` adds its own details
 
     @classmethod
     def begin(
@@ -48,8 +48,8 @@ class RunLogWriter:
     ) -> Self:
         """Write the row of a run that holds its shard's lock, started at `started_at`, naive UTC.
 
-        Unfinished earlier runs of the shard are marked as killed: they were killed or lost the
-        database.
+        Unfinished earlier runs of the shard are marked as killed, because this run could take the
+        lock only after they were killed or lost the database.
         """
         facts = {"name": JOB, "status": "running"}
         mark = uuid.uuid4().hex  # another run may begin in the same second
@@ -57,7 +57,7 @@ class RunLogWriter:
         def write() -> int:
             with sessions() as session:
                 for row in session.scalars(select(RunLog).filter_by(**facts, finished_at=None)):
-                    # it exists already if the connection was lost during the commit
+                    # the row exists already if the connection was lost during the commit
                     if row.details.get("mark") == mark:
                         return row.id
                     if shard_of(row.details) == shard_of(details):
@@ -104,7 +104,7 @@ class RunLogWriter:
         exit_code: int,
         message: str | None,
     ) -> None:
-        """Complete the row. An unavailable database is only a warning, because the run is over."""
+        """Complete the row. Only log a warning if the database is unavailable."""
 
         def write() -> None:
             with self._sessions() as session:
@@ -118,7 +118,8 @@ class RunLogWriter:
                 row.message = message
 
         try:
-            # a run that was stopped, or has already waited for the database, waits only briefly
+            # wait only briefly after a failure: the run may have been stopped, or have waited
+            # for the database already
             briefly = self._timeouts.database_retry_briefly
             retried(write, patience=briefly if exit_code else None, timeouts=self._timeouts)
         except DatabaseError as error:

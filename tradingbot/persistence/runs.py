@@ -12,7 +12,7 @@ from tradingbot.persistence.models import RunLog
 from tradingbot.runtime.locking import Lock
 from tradingbot.settings import MAX_SHARDS
 
-JOB = "kronosbot"  # the name of its rows
+JOB = "kronosbot"  # value of run_logs.name for runs of the job
 KILLED = "killed"  # status of an unfinished run after a later one has started
 LAST_RUNS = 10
 # an unfinished run counts as killed after this time, if its lock is unknown
@@ -30,12 +30,12 @@ class Run:
     counts: dict[str, int]
     model: str | None
     source: str | None
-    shard: str  # its part of the tickers, "0/1" for all
+    shard: str  # the run's share of the tickers: "0/4" is the first of four, "0/1" all tickers
     message: str | None
     # median relative error of the last closes as reconstructed by the model's tokenizer
     reconstruction_error: float | None = None
     durations: dict[str, float] = field(default_factory=dict)  # seconds by phase
-    # type of the error that ended it; also None in rows of an older version
+    # type of the error that ended the run; also None in rows of an older version
     error: str | None = None
 
 
@@ -52,7 +52,7 @@ def last_source(session: Session) -> str | None:
 
 
 def is_unfinished(session: Session, shard: str) -> bool:
-    """Return whether the newest run of the shard is unfinished; it may have been killed."""
+    """Return whether the newest run of the shard is unfinished. That run may have been killed."""
     newest = select(RunLog).where(RunLog.name == JOB).order_by(RunLog.id.desc())
     of_shard = (
         row for row in session.scalars(newest.limit(MAX_SHARDS)) if shard_of(row.details) == shard
@@ -98,21 +98,24 @@ def last_runs(session: Session, now: datetime, lock: Callable[[str], Lock]) -> l
 
 
 def newest_by_shard(runs: list[Run], *, running: bool = False) -> dict[str, Run]:
-    """Return the newest run of each shard, of the newest number of shards. `runs` are newest first.
+    """Return the newest run of each shard.
+
+    If the number of shards has changed, only runs with the newest number count.
 
     Args:
-        running: Whether a running one counts, or only the newest that has ended or should have.
+        runs: The runs, newest first.
+        running: Whether runs that are still running count.
     """
     last: dict[str, Run] = {}
     for run in runs:
-        # runs with another number of shards are older
+        # runs with another number of shards do not count
         if (running or run.state != "running") and _parts(run.shard) == _parts(runs[0].shard):
             last.setdefault(run.shard, run)
     return last
 
 
 def bad_runs(runs: list[Run]) -> list[str]:
-    """Describe problems of the last run of each shard that has ended or should have."""
+    """Describe the problem of each shard's newest run that is not still running."""
     if not runs:
         return ["the job has never run on this database"]
     return [problem for run in newest_by_shard(runs).values() if (problem := _bad_run(run))]
@@ -128,12 +131,12 @@ def _is_alive(shard: str, age: timedelta, later: list[Run], lock: Callable[[str]
 
 
 def shard_of(details: Mapping[str, Any]) -> str:
-    """Return the part of the tickers of a run, "0/1" for all."""
+    """Return the shard of a run, "0/1" for all tickers."""
     return str(details.get("shard", "0/1"))
 
 
 def _parts(shard: str) -> int:
-    """Return the number of parts: 0/4 -> 4."""
+    """Return the number of shards: 0/4 -> 4."""
     return int(shard.partition("/")[2])
 
 

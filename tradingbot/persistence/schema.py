@@ -46,10 +46,10 @@ def is_current(connection: Connection) -> bool:
 
 
 def take_over_version(connection: Connection) -> None:
-    """Move the version out of Alembic's default table, used by earlier versions.
+    """Move the schema's version from Alembic's default table to a table of this program.
 
-    Another application in the same database can then use that table. Its name must be free, and an
-    index with that name would also be in the way.
+    Earlier versions of this program used the default table. It is dropped, so that another
+    application in the same database can create a table of that name.
     """
     found = _version_of_before(connection)
     if found is None:
@@ -69,7 +69,7 @@ def _version_of_before(connection: Connection) -> str | None:
     """Return the version in Alembic's default table, if this program wrote it."""
     tables = table_names(connection)
     if VERSION_TABLE in tables or not tables >= OUR_TABLES:
-        return None  # it belongs to another application
+        return None  # Alembic's default table, if any, belongs to another application
     found = _version_in(connection, ALEMBIC_TABLE)
     return found if found in IN_ALEMBIC_TABLE else None
 
@@ -87,7 +87,10 @@ def table_names(connection: Connection) -> set[str]:
 
 
 def lock_out_other_processes(connection: Connection) -> None:
-    """Lock until the transaction ends. The version may have changed while waiting."""
+    """Wait for the schema's lock, and hold it until the transaction ends.
+
+    Read the version again afterwards: another process may have changed it in the meantime.
+    """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:

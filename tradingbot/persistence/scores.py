@@ -13,9 +13,9 @@ from tradingbot.persistence.upsert import upsert
 
 
 def store_scores(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert or overwrite scores, by the columns of KronosScore.
+    """Insert or overwrite scores, and return the number of rows.
 
-    Return the number of rows written.
+    The keys of a row are the columns of KronosScore.
     """
     return upsert(session, KronosScore, rows)
 
@@ -35,7 +35,8 @@ def delete_scores_before(
         moment: The time.
         model: Only scores of this model.
         symbols: Only scores of these tickers.
-        keep: Tickers whose scores stay. The scores over all tickers then stay as well.
+        keep: Tickers whose scores are kept. If there are any, the scores over all tickers are kept
+            as well.
     """
     outdated = delete(KronosScore).where(KronosScore.scored_at < moment)
     if model is not None:

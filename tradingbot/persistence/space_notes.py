@@ -1,6 +1,7 @@
 """Notes in run_logs about the Spaces that runs woke: `details["space"]`, `details["other_spaces"]`.
 
-The first is about the Space that a run noted first, which is the champion's if it has one.
+`details["space"]` is about the first Space that a run noted. That is the champion's Space, if the
+champion has one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ def notes_in(details: Mapping[str, Any]) -> dict[str, Note]:
 
 
 def with_note(details: Mapping[str, Any], note: Note) -> dict[str, Any]:
-    """Return the details with a note in place of an earlier one about the same Space."""
+    """Return the details with this note. It replaces an earlier note about the same Space."""
     notes = {**notes_in(details), note["repo"]: note}
     first, *others = notes.values()
     return {**details, "space": first, **({"other_spaces": others} if others else {})}

@@ -12,7 +12,7 @@ from tradingbot.errors import ConfigError
 from tradingbot.persistence.url import is_there, redact
 from tradingbot.settings import default_timeouts
 
-# invalid bytes of a text are replaced, so that the other rows can be read
+# converts a text; replaces invalid bytes, so that the other rows can be read
 TEXT = partial(str, encoding="utf-8", errors="replace")
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def is_read_only(path: Path) -> bool:
 def check_regular(address: URL) -> None:
     """Raise ConfigError if the file is a directory, a pipe or a device.
 
-    SQLite takes some of them for an empty database, or reports a disk error.
+    SQLite would take some of these for an empty database, or report a disk error.
     """
     path = Path(address.database or "")
     if address.database and is_there(path) and not path.is_file():
@@ -44,7 +44,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a connection that cannot write and does not create the file.
 
     A file in WAL mode needs two other files next to it, which SQLite creates if it can. If they are
-    missing and cannot be created, no process writes, and the file is opened as immutable.
+    missing and cannot be created, no process is writing, and the file is opened as immutable.
 
     Raises:
         sqlite3.OperationalError: The file cannot be opened.

@@ -12,7 +12,7 @@ from tradingbot.persistence.columns import Base
 def smallest_tables(
     session: Session, tables: Sequence[type[Base]], most: float
 ) -> Iterator[type[Base]]:
-    """Yield those of the smallest tables that have at most this many rows in total."""
+    """Yield as many of the smallest tables as have at most `most` rows together."""
     rows = {table: _rows(session, table) for table in tables}
     totals = accumulate(sorted(rows.values()))
     small = sorted(tables, key=rows.__getitem__)[: sum(total <= most for total in totals)]
@@ -20,7 +20,10 @@ def smallest_tables(
 
 
 def _rows(session: Session, table: type[Base]) -> int:
-    """Return the number of rows: Postgres' estimate with partitions, at least as many on SQLite."""
+    """Return about how many rows the table has.
+
+    On Postgres it is the server's estimate, including partitions. On SQLite it is an upper bound.
+    """
     if session.connection().dialect.name != "postgresql":
         return session.scalar(text(f"SELECT max(rowid) FROM {table.__tablename__}")) or 0
     estimate = text(

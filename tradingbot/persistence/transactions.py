@@ -22,9 +22,7 @@ def retried(
     patience: float | None = None,
     timeouts: Timeouts | None = None,
 ) -> Result:
-    """Return the result of `work`, a whole transaction.
-
-    Repeat it while the database is unavailable.
+    """Return the result of `work`, a whole transaction. Retry while the database is unavailable.
 
     `work` must be idempotent: if a connection is lost during a commit, it is unknown whether the
     commit succeeded.

@@ -1,4 +1,4 @@
-"""The database URL: its source, and its display without the password."""
+"""The database URL: read it from the environment, and show it without the password."""
 
 import re
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ _HIDDEN = "***"
 def database_url(environ: Mapping[str, str] | None = None) -> str:
     """Return DATABASE_URL, else POSTGRES_URI, else POSTGRES_*, else `sqlite:///kronos.db`.
 
-    An empty variable counts as missing. `environ` replaces that of the process. Raise ConfigError
-    if a variable is invalid.
+    An empty variable counts as missing. `environ` replaces the environment of the process. Raise
+    ConfigError if a variable is invalid.
     """
     if environ is not None:
         environ = {name: environ[name] for name in VARIABLES if name in environ}
@@ -86,7 +86,7 @@ def redact(url: str | URL) -> str:
 
 
 def without_password(address: URL, text: str) -> str:
-    """Replace the secrets of `address` in a foreign text by ***."""
+    """Return `text`, such as a driver's message, with the secrets of `address` replaced by ***."""
     text = text.replace(address.render_as_string(hide_password=False), redact(address))
     options = address.normalized_query
     values = [value for name in options.keys() - _SHOWN for value in options[name]]
@@ -102,7 +102,7 @@ def parsed(url: str, source: str) -> URL:
     _check_text(unquote(url), source)
     try:
         address = make_url(re.sub(r"^postgres://", "postgresql://", url))
-    except (ArgumentError, ValueError):  # its text contains the password
+    except (ArgumentError, ValueError):  # not chained: the error's text contains the password
         if re.match(r"[^:]+://[^/?]*,", url):
             raise ConfigError(
                 f"{source} names several hosts: write them as "
@@ -142,7 +142,7 @@ def check_options(address: URL) -> None:
 
 
 def _repeats(address: URL, option: str) -> bool:
-    """Return whether the part before the ? has the same information as this option."""
+    """Return whether the URL before the ? already gives what this option gives."""
     parts = {"user": address.username, "password": address.password, "host": address.host}
     return bool({**parts, "port": address.port, "dbname": address.database}.get(option))
 
@@ -163,7 +163,7 @@ def _knows_sqlite(name: str, address: URL) -> bool:
 
 
 def _is_true(value: object) -> bool:
-    """Return the driver's reading of a yes or no. It refuses other values itself."""
+    """Return whether the driver reads this value as yes. The driver refuses invalid values."""
     try:
         return bool(asbool(value))
     except ValueError:
@@ -173,7 +173,7 @@ def _is_true(value: object) -> bool:
 _OF_SQLITE_DRIVER = {
     "cached_statements", "check_same_thread", "detect_types", "isolation_level", "timeout", "uri",
 }  # fmt: skip
-_INSTEAD_OF = {  # options that other programs write into a URL
+_INSTEAD_OF = {  # options that other programs write into a URL, and what to write instead
     "pgbouncer": "it is meant for Prisma; remove it (a pooler needs pool_mode=session)",
     "schema": "write options=-csearch_path%3DNAME instead",
     "database": "write it after the host's /",
@@ -198,7 +198,7 @@ def in_memory(address: URL) -> bool:
 
 
 def _has_stray_at(address: URL) -> bool:
-    """Return whether a password has a bare @, where the parser would end it and start the host."""
+    """Return whether a password has a bare @. The parser would take the text after it as host."""
     if address.get_backend_name() == "sqlite":  # a file name may contain @
         return False
     return any("@" in part for part in (address.host or "", address.database or ""))
@@ -247,7 +247,7 @@ def database_exists(url: str) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether the file exists, as far as this process may know."""
+    """Return whether the file exists. False if this process may not look."""
     try:
         return path.exists()
     except OSError:  # the name is too long, or a folder is not accessible

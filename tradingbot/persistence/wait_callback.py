@@ -1,7 +1,7 @@
 """Wait for Postgres with a time limit, and without blocking signals.
 
-psycopg2 waits inside libpq, where Python cannot handle signals. A server that does not respond,
-with open connections, would block the process until it is killed, and the Space would be left
+psycopg2 waits inside libpq, where Python cannot handle signals. A server that keeps connections
+open but does not respond would block the process until it is killed. The Space would then be left
 running.
 """
 
@@ -35,7 +35,7 @@ def bounded_waits(timeouts: Timeouts | None = None) -> Iterator[None]:
 
 
 def _wait(timeouts: Timeouts, connection: Any) -> None:
-    """Wait for the result of `connection`. Exceptions of signal handlers propagate."""
+    """Wait until `connection` has its result. Exceptions of signal handlers propagate."""
     from psycopg2 import OperationalError, extensions
 
     connecting = connection.status == extensions.STATUS_SETUP

@@ -1,6 +1,6 @@
 """Entry point of Alembic: run the migrations on the connection passed by `init_db`.
 
-The `alembic` command passes none and uses the configured database.
+The `alembic` command passes no connection. It then uses the configured database.
 """
 
 from alembic import context
