@@ -151,7 +151,10 @@ class Forecast:
         if self.shares is None:
             return self
         if any(bar.raw is None for bar in self.bars):
-            raise DataError("only its combined quantiles are stored", symbol=self.symbol)
+            raise DataError(
+                "Kronos' own quantiles of this forecast are not stored, only the combined ones",
+                symbol=self.symbol,
+            )
         calibrated = all(bar.calibrated is not None for bar in self.bars)
         return replace(
             self,

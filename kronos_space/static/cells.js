@@ -155,7 +155,7 @@ function isDayFirst(texts, shape) {
   const form = { day: "numeric", month: "long", timeZone: "UTC" };
   const inWords = (day) => new Date(day).toLocaleDateString("en-GB", form);
   throw new CellError(
-    `may begin with the day or the month: it is ${inWords(one[differing])} or ` +
+    `is ambiguous: it may be ${inWords(one[differing])} or ` +
       `${inWords(other[differing])}; ` +
       `write ${one[differing]} or ${other[differing]}`,
   );

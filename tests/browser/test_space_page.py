@@ -411,8 +411,8 @@ def test_the_order_of_day_and_month_is_decided_by_all_rows_or_refused(
     assert [bar["timestamp"] for bar in result["bars"]][::3] == ["2026-11-10", "2026-11-13"]
     assert result["notes"] == ["dates read as day/month/year"]
     assert read(page, head + "\n".join(days[:3])) == {
-        "error": "Row 2: date “10/11/2026” may begin with the day or the month: "
-        "it is 10 November or 11 October; write 2026-11-10 or 2026-10-11."
+        "error": "Row 2: date “10/11/2026” is ambiguous: "
+        "it may be 10 November or 11 October; write 2026-11-10 or 2026-10-11."
     }
 
 

@@ -22,7 +22,10 @@ def find_model(health: Mapping[str, Any], asked: AskedModel, *, setting: str, ur
     names = served_models(health)
     found = next(filter(asked.is_called, names), None)
     if found is None:
-        raise ConfigError(f"{setting}: {asked.name!r}: the Space at {url} has {', '.join(names)}")
+        raise ConfigError(
+            f"{setting}: {asked.name!r}: the Space at {url} does not serve this model; "
+            f"it serves {', '.join(names)}"
+        )
     return found
 
 

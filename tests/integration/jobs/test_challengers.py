@@ -115,7 +115,8 @@ def test_a_check_tests_each_model_and_wakes_no_space(
     assert (base.verdict, base.space) == ("failed", nowhere)
     assert f"{nowhere}" in str(base.note)
     assert mini.note == (
-        f"KRONOS_MODELS: 'mini': the Space at {two_models} has kronos-nano, me/tuned"
+        f"KRONOS_MODELS: 'mini': the Space at {two_models} does not serve this model; "
+        "it serves kronos-nano, me/tuned"
     )
     assert (paused.verdict, paused.note) == ("asleep", "its Space is PAUSED; a run wakes it")
     assert found.exit_code == 1
@@ -189,9 +190,17 @@ def test_the_model_option_runs_only_that_model(two_models: str, sqlite_url: str)
 @pytest.mark.parametrize(
     ("models", "reason"),
     [
-        ("kronos-nano,kronos-base", "'kronos-base': the Space at {url} has kronos-nano, me/tuned"),
+        (
+            "kronos-nano,kronos-base",
+            "'kronos-base': the Space at {url} does not serve this model; "
+            "it serves kronos-nano, me/tuned",
+        ),
         ("kronos-nano,x=http://127.0.0.1:9", "http://127.0.0.1:9 was not ready within 1 s"),
-        ("kronos-nano,x={url}", "'x': the Space at {url} has kronos-nano, me/tuned"),
+        (
+            "kronos-nano,x={url}",
+            "'x': the Space at {url} does not serve this model; "
+            "it serves kronos-nano, me/tuned",
+        ),
     ],
 )
 def test_an_unavailable_challenger_is_left_out_alone(
@@ -219,7 +228,8 @@ def test_a_challenger_in_another_space_is_requested_there(
 def test_a_champion_missing_from_the_space_ends_the_run_in_one_line(
     two_models: str, sqlite_url: str
 ) -> None:
-    with pytest.raises(ConfigError, match=r"KRONOS_MODELS: 'mini': the Space at .* has kronos-na"):
+    unserved = r"KRONOS_MODELS: 'mini': the Space at .* does not serve this model; it serves kronos-na"
+    with pytest.raises(ConfigError, match=unserved):
         Job(two_models, sqlite_url, "mini,kronos-nano").run()
 
 

@@ -1,6 +1,6 @@
 """Parse times in common formats: 2026-11-20, 20.11.2026 15:30, Nov 20, 2026, 1795132800.
 
-A file whose dates are ambiguous is refused: if all are like 03/04/2026, it is March or April.
+A file whose dates are all ambiguous is refused: 03/04/2026 may be in March or in April.
 """
 
 import re
@@ -61,8 +61,8 @@ class Times:
     day: pd.Series  # midnight of the date as written; NaT: unreadable
     instant: pd.Series  # naive UTC; as written if there is no zone
     zoned: bool  # whether the times have a zone, or are epochs
-    like: str  # example that the other times must match
-    by_program: bool  # whether the format is one that only programs write
+    like: str  # the first time as an example of the format of all times
+    by_program: bool  # whether only programs write this format
 
 
 class AmbiguousDates(Exception):
@@ -80,7 +80,7 @@ def is_clock(text: str) -> bool:
 
 
 def padded_clock(text: str) -> str:
-    """Return a time of day in digits with the leading zeros that it may lack: 930, 90000."""
+    """Return a time of day in digits with leading zeros added: 930 -> 0930, 90000 -> 090000."""
     return text.zfill(4 if len(text) < 5 else 6) if re.fullmatch(r"\d{1,5}", text) else text
 
 
@@ -172,13 +172,16 @@ def _month(text: str) -> int:
 
 
 def _year(text: str) -> int:
-    """Return the year. Two digits are 1970 to 2069."""
+    """Return the year. A year of two digits is in 1970 to 2069."""
     year = int(text)
     return year if len(text) == 4 else year + (1900 if year >= 70 else 2000)
 
 
 def _day_first(texts: Sequence[str], shape: re.Pattern[str]) -> bool:
-    """Return whether 05/01/2026 is in January, from a day above 12 or the order of the rows."""
+    """Return whether the day precedes the month: whether 05/01/2026 is in January.
+
+    Rows with a day above 12 decide, or else the order of the rows.
+    """
     found = [match for text in texts if (match := shape.fullmatch(text))]
     possible: dict[bool, list[date]] = {}
     for day_first in (True, False):
@@ -197,7 +200,7 @@ def _day_first(texts: Sequence[str], shape: re.Pattern[str]) -> bool:
     for by_day, by_month in zip(first, second, strict=True):
         if by_day != by_month:
             raise AmbiguousDates(
-                f"may begin with the day or the month: it is {by_day.day} {by_day:%B} or "
+                f"is an ambiguous date: it may be {by_day.day} {by_day:%B} or "
                 f"{by_month.day} {by_month:%B}; write {by_day} or {by_month}"
             )
     return next(iter(left))
