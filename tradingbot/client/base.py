@@ -50,7 +50,7 @@ class ForecastOptions(TypedDict, total=False):
 
 
 class ClientBase(Generic[Http, Space]):
-    """Builds requests and processes answers; subclasses send them."""
+    """Builds requests and processes answers. Subclasses send the requests."""
 
     _kind: type[Any]  # the class of `space`
 
@@ -119,7 +119,7 @@ class ClientBase(Generic[Http, Space]):
                 )
             return self._data_for(horizon).history(symbol, interval=interval)
 
-        # the record covers only paths drawn with these settings
+        # calibration and weights were learnt from paths drawn with these settings only
         usual = (sampling["temperature"], sampling["top_p"]) == (TEMPERATURE, TOP_P)
         postprocessing = StoredPostprocessing(self._sessions, combined=combined) if usual else None
         return Asked(
@@ -170,9 +170,9 @@ class ClientBase(Generic[Http, Space]):
 
 
 class Asked:
-    """Requested tickers: `requests`, built as they are sent, and the processing of answers.
+    """The tickers of one call: builds their `requests` one by one, and processes the answers.
 
-    A history is kept from its request to its answer.
+    A ticker's history is kept from its request to its answer.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class Asked:
         )
 
     def served(self, symbol: str, answer: Forecast | KronosError) -> Forecast | KronosError:
-        """Return the answer as served: combined or calibrated, depending on the record."""
+        """Return the answer as served: combined, calibrated or raw, as far as outcomes allow."""
         if isinstance(answer, KronosError):
             return answer
         history = self._histories[symbol].popleft()

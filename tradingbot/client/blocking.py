@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 class KronosClient(ClientBase["requests.Session", SpaceClient]):
     """Forecasts of tickers from a Space.
 
-    What neither the arguments nor `settings` give is read from the environment: KRONOS_SPACE_URL,
-    KRONOS_API_KEY, HF_TOKEN and HF_SPACE_REPO (for a private Space), KRONOS_DATA_SOURCE,
-    KRONOS_SAMPLES. Nothing is opened before the first call.
+    Settings that are neither arguments nor in `settings` are read from the environment:
+    KRONOS_SPACE_URL, KRONOS_API_KEY, HF_TOKEN and HF_SPACE_REPO (for a private Space),
+    KRONOS_DATA_SOURCE, KRONOS_SAMPLES. No connection is opened before the first call.
 
     Args:
         http: Your own requests.Session. Other threads use it; the client does not close it.
@@ -67,9 +67,9 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
         """Return the next `horizon` daily bars, or None after one warning that names the cause.
 
         Columns: target_date, open, high, low, close, volume, close_p10, close_p50, close_p90,
-        prob_up, kronos_share. open to volume are means of Kronos' own paths. The close_p… and
-        prob_up are the served distribution, combined and calibrated by the model's record.
-        kronos_share is Kronos' share in it.
+        prob_up, kronos_share. open to volume are means of Kronos' own paths. The columns close_p…
+        and prob_up are the served distribution, which is calibrated and combined with simple
+        forecasters according to past outcomes. kronos_share is Kronos' weight in it.
 
         `attrs["source"]` is "space", or "stored" if the Space could not answer and the database has
         the forecast as of the latest complete session. `attrs["calibration"]` is "combined …",
@@ -109,16 +109,16 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
     ) -> ForecastFrame:
         """Return a forecast from the Space.
 
-        Unlike `predict`, raise an error if it fails (errors.py).
+        Unlike `predict`, raise an error of errors.py if the request fails.
 
         Without `seed`, equal candles give equal forecasts; a seed chooses other paths.
 
         Args:
             history: Your own candles, as `forecast_many` takes them. Default: from the data source.
-            levels: From 0.05 to 0.95; each becomes a column, close_p10 for 0.1.
+            levels: Quantile levels from 0.05 to 0.95. Each becomes a column: close_p10 for 0.1.
             samples: Number of sample paths.
-            temperature, top_p: How tokens are drawn. With values other than the job's the quantiles
-                are the model's own, since the record does not cover them.
+            temperature, top_p: How tokens are drawn. With values other than the job's, the
+                quantiles are the model's own, because no outcomes are known for these values.
             paths: Return the paths too, as the array `paths`, moved onto the served quantiles rank
                 by rank.
             forecast: "kronos" for the model's own quantiles, calibrated and not combined.
@@ -165,13 +165,13 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
 
         `symbols` are tickers, looked up in the data source, or a mapping of tickers to histories:
         frames of yfinance, frames with a column of dates, or of another library (see
-        `tradingbot.markets.frames.normalised`). Other arguments as in `forecast`. Quantiles are
-        combined or calibrated by the model's record in the database (`Forecast.calibration`,
-        `shares`). A bad ticker does not affect the others. Further requests are prepared and sent
-        in the background; close the generator to stop that.
+        `tradingbot.markets.frames.normalised`). Other arguments are those of `forecast`. Quantiles
+        are calibrated and combined as stored in the database for this model
+        (`Forecast.calibration`, `shares`). An error of one ticker does not affect the others.
+        Further requests are prepared and sent in the background. Close the generator to stop them.
 
         Raises:
-            ConfigError: There is no Space's address.
+            ConfigError: No address of a Space is set.
         """
         refuse_in_backtest("KronosClient")
         drawn = sampling(

@@ -1,4 +1,4 @@
-"""The forecast of one ticker as a pandas frame; `long_frames` has those of many."""
+"""The forecast of one ticker as a pandas frame. `long_frames` has frames of many tickers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,9 +10,10 @@ from tradingbot.forecast import LEVELS, Forecast, as_html
 
 
 class ForecastFrame(pd.DataFrame):
-    """A DataFrame with one row per future bar, which also has its `forecast`.
+    """A DataFrame of a forecast, with one row per future bar.
 
-    Selections and computations return ordinary DataFrames.
+    The attribute `forecast` has the Forecast itself. Selections and computations return ordinary
+    DataFrames.
     """
 
     _metadata = ["forecast"]  # noqa: RUF012 - as pandas wants it
@@ -36,8 +37,8 @@ class ForecastFrame(pd.DataFrame):
     def paths(self) -> np.ndarray | None:
         """Return the sample paths, float64, samples x horizon x [open, high, low, close, volume].
 
-        None unless requested. They agree with the quantiles: the model's own paths are moved onto
-        the served quantiles, rank by rank.
+        Return None if paths were not requested. The paths agree with the quantiles: the model's own
+        paths are moved onto the served quantiles, rank by rank.
         """
         return self.forecast.paths
 
@@ -45,8 +46,9 @@ class ForecastFrame(pd.DataFrame):
     def events(self) -> pd.DataFrame:
         """Return rows by event and future bar: probability by the end of the bar, and its error.
 
-        `low` and `high` are the 95 % interval of the Monte Carlo error. `mean` is the mean drawdown
-        or range over the paths in per cent, `mean_error` its standard error; NaN for other events.
+        `low` and `high` are the 95 % interval of the probability, due to the Monte Carlo error.
+        `mean` is the mean drawdown or range over the paths in per cent, and `mean_error` its
+        standard error. Both are NaN for other events.
         """
         measures = ["probability", "low", "high", "mean", "mean_error"]
         unknown = [float("nan")] * self.forecast.horizon

@@ -26,7 +26,8 @@ class LongFrame:
     def of(cls, frame: Any, id_column: str | None, time_column: str | None) -> "LongFrame":
         """Read a frame with tickers in a column or an index level.
 
-        It may also be a wide one, as from `yfinance.download`, or a mapping of tickers to frames.
+        `frame` may also be a wide frame, as from `yfinance.download`, or a mapping of tickers to
+        frames.
 
         Raises:
             DataError: The frame has no rows or no such columns, a row has no ticker, or two names
@@ -81,7 +82,7 @@ class LongFrame:
 
 
 def _key(name: Any) -> Any:
-    """Convert a ticker's name to a JSON key; numpy's numbers are not accepted as such."""
+    """Convert a ticker's name to a type that JSON accepts as a key; numpy's numbers are not."""
     plain = name.item() if isinstance(name, np.generic) else name
     return plain if isinstance(plain, str | int | float) else str(plain)
 

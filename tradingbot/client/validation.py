@@ -1,4 +1,4 @@
-"""Validation of callers' arguments: a programming mistake is a ValueError with the value."""
+"""Validation of callers' arguments. An invalid argument raises a ValueError with the value."""
 
 import math
 import operator

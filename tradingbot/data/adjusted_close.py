@@ -1,4 +1,4 @@
-"""Closes in the source's current scale, which differ from earlier ones after a split."""
+"""Closes in the source's current scale. After a split they differ from earlier closes."""
 
 import logging
 from datetime import datetime

@@ -31,9 +31,9 @@ Result = TypeVar("Result")
 _INTERVAL = "1d"
 _COLUMNS = list(OHLCV)
 OVERLAP = 7  # bars that are fetched again, to detect restatements
-# then all bars are fetched again, to correct what the overlap does not reveal
+# after this time all bars are fetched again, because restatements may not show in the overlap
 MAX_AGE = timedelta(days=30)
-_SAME = 1e-4  # relative; smaller differences between prices are rounding
+_SAME = 1e-4  # a smaller relative difference between prices is rounding
 
 
 class HistoryCache:
@@ -90,7 +90,7 @@ class HistoryCache:
                 self._add(symbol, bars)
                 return _merged(known, bars), oddities
             logger.info("%s: its prices were restated: all are fetched again", symbol)
-            # forget them even if the next line fails, because they have another scale
+            # delete the cached bars even if the next line fails, because they have another scale
             self._delete(symbol)
             bars, oddities = fetch(start)
         if not bars.empty:

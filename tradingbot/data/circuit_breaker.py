@@ -59,9 +59,9 @@ class CircuitBreaker:
     ) -> Answer:
         """Call `request()` when it is its turn, and retry it if that may help.
 
-        `request` must do nothing slow besides the request, because its duration shows whether it
-        timed out. The last exception is raised. DataUnavailable is raised without a request if the
-        source is given up or `stopped` is set.
+        `request` must do nothing slow besides sending the request, because a long duration counts
+        as a time-out. If no attempt succeeds, the last exception is raised. If the source is given
+        up or `stopped` is set, DataUnavailable is raised without a request.
         """
         refuse_in_backtest("DataService", HISTORY)
         stopped = stopped or threading.Event()

@@ -10,7 +10,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Actions:
-    """All splits and dividends from the day of `since` on; None if the source reports none."""
+    """All splits and dividends from a day on. None if the source does not report them."""
 
     since: datetime
     # first day at the new price -> new shares per old share

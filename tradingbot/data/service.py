@@ -63,7 +63,7 @@ class DataService:
         self._cache = HistoryCache(sessions) if sessions and self._source.remote else None
         self._circuit_breaker = circuit_breaker or CircuitBreaker(timeouts)
         self._warned: set[str] = set()
-        # daily prices requested last: their start, their last session, and the bars
+        # the daily prices that were requested last: start, last session, and bars
         self._newest: dict[str, tuple[datetime, datetime, pd.DataFrame]] = {}
 
     def symbols(self) -> list[str]:
@@ -82,7 +82,7 @@ class DataService:
     def by_the_wall_clock(self) -> "DataService":
         """Return a service of the same source whose clock is the current time.
 
-        It is this service itself, unless the source has bars from after its own clock.
+        Return this service itself, unless the source has bars from after its own clock.
         """
         if not self._source.knows_outcomes:
             return self
@@ -96,9 +96,9 @@ class DataService:
     def inspect(
         self, symbol: str, *, interval: str = "1d", bars: int = 500
     ) -> tuple[pd.DataFrame, list[str], list[Finding]]:
-        """Return the newest bars, remarks on cleaning them, and the findings about them.
+        """Return the newest bars, remarks on the cleaning, and the findings about the bars.
 
-        Nothing is refused or left out. Raise DataError if there are no bars.
+        No ticker is refused, and no bar left out. Raise DataError if there are no bars.
         """
         now = self._clock(interval)
         raw = self._fetch(symbol, interval, _first_day(now, interval, bars), threading.Event())
@@ -112,7 +112,7 @@ class DataService:
 
     @property
     def caller(self) -> Caller:
-        """Return the caller type that selects the policy for findings."""
+        """Return the kind of caller, which selects the policy for findings."""
         return Caller.REMOTE if self._source.remote else Caller.FILES
 
     def history(self, symbol: str, *, interval: str = "1d", bars: int = 500) -> pd.DataFrame:
@@ -129,7 +129,7 @@ class DataService:
     def histories(
         self, symbols: Iterable[str], *, interval: str = "1d", bars: int = 500
     ) -> Generator[tuple[str, pd.DataFrame | DataError], None, None]:
-        """Yield each ticker with its `history`, or the error that it would raise, as they complete.
+        """Yield each ticker with its `history`, or with the error of `history`, as they complete.
 
         Tickers of a remote source are fetched concurrently. Close the generator
         (contextlib.closing) to stop.
@@ -167,9 +167,9 @@ class DataService:
         return frame
 
     def bars(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.DataFrame:
-        """Return all complete bars from `since` on, as far as there are any, like `history`.
+        """Return all complete bars from `since` on, in the form of `history`. May be empty.
 
-        Raise DataError like `history`, but not for too few bars.
+        Raise the errors of `history`, except for too few bars.
         """
         enough, never = self._min_bars, threading.Event()
         frame, warnings, _ = self._bars(symbol, interval, since, never, enough=enough)
@@ -182,11 +182,11 @@ class DataService:
         return self.known_bars(symbol, interval=interval, since=since)["close"]
 
     def known_bars(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.DataFrame:
-        """Return the prices of all complete bars from `since` on, as far as there are any.
+        """Return the prices of all complete bars from `since` on. May be empty.
 
-        For a ticker that the source no longer knows, return those stored in the database. Raise
-        DataError like `history`, but not for too few bars. Daily bars that this object has already
-        fetched are not fetched again before the next session is complete.
+        For a ticker that the source no longer knows, return the prices stored in the database.
+        Raise the errors of `history`, except for too few bars. Daily bars that this object has
+        already fetched are not fetched again before the next session is complete.
         """
         if interval == "1d" and symbol in self._newest:
             start, last, bars = self._newest[symbol]
@@ -196,7 +196,7 @@ class DataService:
         return frame.loc[frame.index >= since, PRICES]
 
     def fetched(self, symbol: str) -> pd.DataFrame:
-        """Return the daily bars fetched last, which may include older ones than `history`."""
+        """Return the daily bars fetched last, which may begin earlier than those of `history`."""
         return self._newest[symbol][2]
 
     def actions(self, symbol: str, since: datetime) -> Actions:
@@ -262,7 +262,7 @@ class DataService:
     def _fetch(
         self, symbol: str, interval: str, since: datetime, stopped: threading.Event
     ) -> pd.DataFrame:
-        """Return all bars of the source with naive times; daily times are those of the sessions."""
+        """Return all bars of the source with naive times; for daily bars, midnights of sessions."""
         request = partial(self._source.fetch, symbol, interval, since, self._clock(interval))
         if isinstance(self._source, SlowToLoad):
             self._source.load()  # before the circuit breaker measures the request

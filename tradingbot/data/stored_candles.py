@@ -13,9 +13,10 @@ from tradingbot.runtime.clock import utcnow
 
 
 class Candles:
-    """Candles of any ticker, each read once. For a remote source those stored by the job.
+    """Candles of any ticker. Each ticker is read once.
 
-    For other sources all bars count as known, even after the source's clock.
+    For a remote source these are the candles stored by the job. For other sources they are all bars
+    of the files, even those after the source's clock.
     """
 
     def __init__(self, session: Session, source: str) -> None:
@@ -56,7 +57,7 @@ class Candles:
 
 
 def bars_in_database(session: Session, symbol: str, interval: str, since: datetime) -> pd.DataFrame:
-    """Return the stored bars of a ticker from `since` on, columns PRICES, maybe none."""
+    """Return the stored bars of a ticker from `since` on, with the columns PRICES. May be empty."""
     rows = read_candles(session, symbol, interval, columns=PRICES, since=since)
     index = pd.DatetimeIndex([row.timestamp for row in rows])
     prices = [row[1:] for row in rows]

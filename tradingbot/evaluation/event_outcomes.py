@@ -128,7 +128,7 @@ class _Market:
         start, has_start = positions(self._times, chances.as_of)
         end, has_end = positions(self._times, target)
         newest = self._times[-1]
-        reasons = {  # the first true reason is reported
+        reasons = {  # the first reason that applies is reported
             UnresolvedReason.NOT_YET: target > self._complete,
             UnresolvedReason.NO_ORIGIN: ~has_start,
             UnresolvedReason.CANDLES_END: target > newest,

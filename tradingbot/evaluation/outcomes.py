@@ -201,7 +201,7 @@ class Resolved:
             yield Unresolved(self.part.symbol, self.part.model_name, reason, count, detail)
 
 
-REASONS = (  # the first true reason is reported
+REASONS = (  # the first reason that applies is reported
     UnresolvedReason.NOT_YET,
     UnresolvedReason.NO_ORIGIN,
     UnresolvedReason.CANDLES_END,

@@ -4,8 +4,8 @@
   ES1!, CLF27, NQH6                            futures on CME Globex
   S&P500, US0378331005, AAPL_1D                not a possible New York ticker: refused
 
-New York tickers have one to five letters, and a share class after a hyphen. Digits are accepted,
-because made-up names contain them.
+New York tickers have one to five letters, and may have a share class after a hyphen. Digits are
+also accepted, because made-up names contain digits.
 """
 
 import re

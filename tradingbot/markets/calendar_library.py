@@ -1,8 +1,8 @@
 """Calendars of exchange_calendars, including those that fail with pandas 3.
 
-pandas 3.1 calls other methods of an offset than exchange_calendars 4.13 overrides. The library
-therefore fails for Orthodox Easter and for the changed week of Tel Aviv. This module temporarily
-adds the missing methods.
+pandas 3.1 calls methods of a date offset that exchange_calendars 4.13 does not override. The
+library therefore cannot build calendars with Orthodox Easter, or the calendar of Tel Aviv, whose
+week has changed. This module adds the missing methods while such a calendar is built.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,9 @@ import numpy as np
 
 from tradingbot.typing import Flags, Times
 
-# Long enough for any model history. Building it takes no longer than the library's default, which
-# ends a year from now (0.1 s; Korea 2 s).
+# First and last day of the calendars. The period is long enough for the history of any model.
+# Building such a calendar takes no longer (0.1 s; Korea 2 s) than building one with the library's
+# default period, which ends a year from now.
 FIRST, LAST = date(1997, 1, 1), date(2049, 12, 31)
 _FAILING = (
     "ASEX",
@@ -40,7 +41,8 @@ def widest_calendar(name: str) -> tuple[Any, date, date]:
     try:
         return get_calendar(name, start=FIRST, end=LAST), FIRST, LAST
     except ValueError:
-        narrow = get_calendar(name)  # knows its bounds, if it can be built at all
+        # the period is too long for this calendar; its default has the bounds
+        narrow = get_calendar(name)
     earliest, latest = narrow.bound_min(), narrow.bound_max()
     first = max(FIRST, earliest.date()) if earliest is not None else FIRST
     last = min(LAST, latest.date()) if latest is not None else LAST
@@ -51,8 +53,8 @@ def widest_calendar(name: str) -> tuple[Any, date, date]:
 def _methods_for_pandas_3() -> Iterator[None]:
     """Temporarily add the methods that pandas calls to the library's offsets, unless they exist.
 
-    They are removed afterwards, because they would also change calendars that the library builds
-    itself.
+    The methods are removed afterwards, because they would also affect calendars that are built
+    without this module.
     """
     from exchange_calendars.pandas_extensions.offsets import (
         CompositeCustomBusinessDay,

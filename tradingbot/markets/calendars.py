@@ -113,13 +113,16 @@ def exchange_timezone(symbol: str) -> str:
 
 @dataclass(frozen=True)
 class Sessions:
-    """All sessions of one calendar. Times: naive UTC, datetime64[us], (sessions,), ascending."""
+    """All sessions of one calendar.
+
+    Arrays of times are naive UTC, datetime64[us], ascending, with the shape (sessions,).
+    """
 
     name: str
     days: Times
     opens: Times
     closes: Times
-    breaks: tuple[Times, Times] | None  # begin and end of the lunch break; NaT: none that day
+    breaks: tuple[Times, Times] | None  # begin and end of lunch breaks; NaT on a day without one
     first: date
     last: date
     recorded: date  # holidays are recorded up to this day; later sessions follow the weekdays
@@ -188,7 +191,10 @@ def _by_weekdays(calendar: Any, days: Times, recorded: date) -> Times:
 
 
 def _repeated(times: Times, days: Times, zone: Any) -> Times:
-    """Extend `times` of the first days to all `days`, at the usual local time of the exchange."""
+    """Return `times`, which cover the first of `days`, extended to all `days`.
+
+    The further times are at the exchange's usual local time.
+    """
     clock = pd.DatetimeIndex(times).tz_localize("UTC").tz_convert(zone).tz_localize(None)
     since_midnight = clock[-20:] - pd.DatetimeIndex(days[len(times) - 20 : len(times)])
     usual = pd.Series(since_midnight).mode()  # the most frequent, so that half days do not count

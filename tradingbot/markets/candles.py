@@ -20,15 +20,16 @@ Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on remarkable fa
 _ROUNDING = 1e-3
 
 
-# A larger share of repeated times with different prices cannot be corrections of single bars.
+# If more times than this, and more than this share of all times, have several bars with different
+# prices, these bars are not corrections of single bars, and the frame is refused.
 _CORRECTED, _CORRECTED_SHARE = 2, 0.05
 
 
 def clean(raw: pd.DataFrame, symbol: str | None = None) -> Bars:
     """Return valid candles in order without duplicates, and sentences on the corrections.
 
-    Bars with missing or impossible prices are dropped. Of duplicates the last is kept. A missing
-    volume counts as 0; if all volumes are missing or 0, the column is dropped.
+    Bars with missing or impossible prices are dropped. Of several bars with the same time the last
+    is kept. A missing volume counts as 0. If all volumes are missing or 0, the column is dropped.
 
     Raises:
         DataError: Many times have several bars with different prices.
@@ -87,7 +88,7 @@ def _times_with_several_closes(frame: pd.DataFrame, symbol: str | None) -> int:
 
 
 def left_out(raw: pd.DataFrame, begun: pd.DataFrame, now: datetime) -> Iterator[str]:
-    """Yield sentences on bars of files that are not complete at their clock."""
+    """Yield sentences on bars of a file that are not complete at the clock `now`."""
     if len(begun):
         yield (
             f"the bar of {begun.index[-1]:%Y-%m-%d} is not complete at {now:%Y-%m-%d %H:%M} UTC: "
@@ -99,9 +100,9 @@ def left_out(raw: pd.DataFrame, begun: pd.DataFrame, now: datetime) -> Iterator[
 
 
 def with_every_volume(frame: pd.DataFrame) -> Bars:
-    """Set missing volumes to 0, because a model needs all of them or none.
+    """Set missing volumes to 0, because a model needs a volume in every bar or in none.
 
-    If all are missing, the column is dropped.
+    If all volumes are missing, drop the column.
     """
     if "volume" not in frame:
         return frame, []
@@ -123,7 +124,7 @@ def has_trades(frame: pd.DataFrame) -> pd.Series:
 
 
 def _possible(frame: pd.DataFrame) -> Flags:
-    """Return which rows are valid: prices above 0, high and low around the others."""
+    """Return which rows are valid: all prices above 0, none above high or below low."""
     prices = frame[PRICES].to_numpy()
     positive = ((prices > 0) & (prices < np.inf)).all(axis=1)  # neither holds for NaN
     high = frame["high"].to_numpy() >= prices.max(axis=1) * (1 - _ROUNDING)

@@ -94,20 +94,20 @@ NAMES: dict[str, tuple[str, ...]] = {
     # whether the bar is complete
     "complete": ("complete", "completed", "confirm", "confirmed", "is closed", "is final"),
 }
-# The ones among these are exact: other words change the meaning of the name.
+# For these columns a heading must equal a name in NAMES: further words would change its meaning.
 _EXACT = ("volume", "clock", "symbol", "ticks", "complete")
 # Values of a "complete" column for a bar that was still running when the file was written.
 RUNNING = frozenset(("false", "0", "no", "n"))
 # A first column with one of these names is the index of a frame that was saved to a file.
 _INDEX = ("", "index", "unnamed", "price", "ticker")
-# Words that change the meaning of the name before them: "open interest".
+# A name followed by one of these words has another meaning: "open interest".
 _OTHER = frozenset(
     (
         *("adj", "adjusted", "average", "avg", "change", "chg", "date", "int", "interest"),
         *("ma", "percent", "time", "type", "updated", "weighted", "zone"),
     )
 )
-# Words that change the meaning of the name after them: "adj close", "close time".
+# A name after one of these words has another meaning: "adj close", "close time".
 _BEFORE = frozenset(
     ("adj", "adjusted", "avg", "close", "end", "ex", "expiry", "last", "pre", "prev", "previous")
 )
@@ -119,7 +119,7 @@ class Columns:
 
     position: dict[str, int]  # name -> position; without the `missing` names
     volumes: tuple[int, ...] = ()  # "Volume BTC" and "Volume USDT"
-    # name -> the columns that could each be meant
+    # name -> a sentence on the columns that could each have this name
     doubled: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -165,10 +165,10 @@ def find_columns(headings: Sequence[object]) -> Columns:
 
 
 def may_be_volume(heading: object, values: Floats, close: Floats) -> bool:
-    """Return whether a column under an unknown heading could be a volume, by its numbers.
+    """Return whether the numbers under an unknown heading could be volumes.
 
-    It could be if most values are positive, none is negative, and they differ from each other and
-    from the price.
+    They could be if most values are positive, none is negative, and the values differ from each
+    other and from the price.
     """
     name = simplified(heading)
     words = set(name.split())

@@ -1,7 +1,7 @@
 """Check the quality of candles, in one place for all callers.
 
-`find_problems` returns findings. `POLICY` in `quality_findings.py` says what each caller does with
-them: refuse the ticker, correct the frame, warn, or only list them for `kronosbot check`.
+`find_problems` returns findings. `POLICY` in `quality_findings.py` says what happens for each
+caller: refuse the ticker, correct the frame, warn, or only list the finding for `kronosbot check`.
 `check_quality` applies that policy.
 
 >>> frame, warnings = check_quality(frame, "SPY", "1d", Caller.OWN, now=utcnow())
@@ -58,8 +58,8 @@ def find_problems(
         interval: The interval that the bars should have.
         now: Bars that close later are unfinished.
         max_jump: Breaks of scale up to this factor count as real moves.
-        ahead: The newest target; the calendar is checked up to it.
-        dropped: Times of bars dropped and reported before; their sessions do not count as missing.
+        ahead: The newest target. The calendar is checked up to this time.
+        dropped: Times of bars that were dropped before. Their sessions do not count as missing.
     """
     if frame.empty:
         return []
@@ -160,8 +160,8 @@ def _against_the_calendar(
         yield Finding(Kind.CALENDAR_ENDS, symbol, until, 0.0, gap)
 
 
-# Limits below which stray bars are tolerated: special weekend sessions, which a calendar may lack,
-# and wrong holidays
+# Limits below which bars on days without a session are tolerated. They may be special weekend
+# sessions, which a calendar may lack, or days that the calendar wrongly lists as holidays.
 _FEW, _SHARE, _HOLIDAYS = 3, 0.015, 0.1
 _SUNDAY_OPEN = {"24/5", "CMES"}  # calendars whose Mondays begin on Sunday evening
 

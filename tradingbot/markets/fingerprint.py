@@ -1,4 +1,4 @@
-"""A hash of candles, to detect whether a forecast was made from the same ones."""
+"""A hash of candles, to detect whether a forecast was made from the same candles."""
 
 import hashlib
 

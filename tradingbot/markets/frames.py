@@ -36,8 +36,8 @@ _EXPECTED = (
 def normalised(symbol: str, history: Any) -> pd.DataFrame:
     """Return `history` with a sorted DatetimeIndex and the columns PRICES and, if present, volume.
 
-    It may be a pandas frame, or one of a library with the dataframe interchange protocol or
-    `to_pandas`. Other columns are ignored. A time zone is kept.
+    `history` may be a pandas frame, or a frame of a library with the dataframe interchange protocol
+    or `to_pandas`. Other columns are ignored. A time zone is kept.
 
     Raises:
         DataError: `history` is not a frame of this ticker's candles. The message names missing or
@@ -109,7 +109,10 @@ def _without_running(symbol: str, bars: pd.DataFrame, states: pd.Series) -> pd.D
 
 
 def _with_prices(symbol: str, bars: pd.DataFrame, *, of_several: bool) -> pd.DataFrame:
-    """Return the rows with any price. In a frame of several tickers no warning is logged."""
+    """Return the rows with at least one price.
+
+    A warning reports the other rows, except in a frame of several tickers.
+    """
     empty = np.isnan(bars[PRICES].to_numpy()).all(axis=1)
     if not empty.any():
         return bars
@@ -224,7 +227,7 @@ def _volume(symbol: str, names: list[Any], columns: Columns) -> int | None:
 
 
 def _times(symbol: str, frame: pd.DataFrame, columns: Columns) -> pd.DatetimeIndex:
-    """Return the times: the index, or a column of dates if the index only counts."""
+    """Return the times: the index, or a column of dates if the index has only row numbers."""
     index: Any = frame.index
     if isinstance(index, pd.PeriodIndex):
         return index.to_timestamp()

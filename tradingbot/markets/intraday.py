@@ -23,7 +23,10 @@ def market_zone(symbol: str) -> str:
 
 
 def next_bars(symbol: str, bars: Times, step: np.timedelta64, count: int) -> Times | None:
-    """Return the `count` bar starts after the newest of `bars`; None if bars miss the sessions."""
+    """Return the next `count` bar starts after the newest of `bars`.
+
+    Return None if `bars` do not fit the sessions of the exchange.
+    """
     known = sessions_of(symbol)
     last = bars[-1]
     if known.name == "24/7":
@@ -79,9 +82,10 @@ def _fx_weeks(last: np.datetime64, weeks: int) -> tuple[Times, Times]:
 def _conventions(begin: Times, end: Times, step: np.timedelta64, zone: str) -> Iterator[Times]:
     """Yield the starts of all bars, for each convention that sources use.
 
-    Bars are counted from the start of the session, or from midnight in UTC or exchange time, which
-    differ by half an hour in India. In the latter cases the first bar contains the start of the
-    session, or follows it.
+    Bars are counted from the start of the session, or from midnight in UTC or in exchange time.
+    Counting from the two midnights gives different bars where the zone is not whole hours from UTC,
+    as in India. If bars are counted from midnight, the first bar of a session contains the start of
+    the session, or is the first bar after it.
     """
     wall = pd.DatetimeIndex(begin).tz_localize("UTC").tz_convert(zone).tz_localize(None)
     firsts = [begin]

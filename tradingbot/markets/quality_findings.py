@@ -53,7 +53,7 @@ POLICY: dict[Kind, dict[Caller, Action]] = {
     Kind.MISSING: _WARNED,
     Kind.HALTED: _WARNED,
     Kind.CALENDAR_ENDS: _WARNED,
-    # in a backtest only this check uses the calendar, so nothing else would report it
+    # in a backtest nothing else uses the calendar, so nothing else would report the problem
     Kind.UNCHECKED: dict.fromkeys(Caller, Action.NOTE) | {Caller.BACKTEST: Action.WARN},
 }
 
@@ -64,7 +64,7 @@ class Finding:
 
     kind: Kind
     symbol: str
-    bar: datetime | None  # the bar that shows it; the newest of several
+    bar: datetime | None  # the bar with the problem; of several bars the newest
     figure: float  # number of bars or sessions, or the factor
     text: str  # the problem, and what to do
 

@@ -100,7 +100,7 @@ def scale_breaks(bars: pd.DataFrame) -> list[ScaleBreak]:
 
 @dataclass(frozen=True)
 class _Usual:
-    """Usual sizes of moves around one bar, as logarithms."""
+    """Usual sizes of moves in the bars around one bar, as logarithms."""
 
     step: float  # from close to close, a standard deviation
     gap: float  # from close to open
@@ -134,7 +134,7 @@ class _Usual:
         tolerance = max(self.gap, self.step / 3)
         common = _is_near(size, 3.5 * tolerance, _COMMON if gap < 0 else _WHOLE)
         settled = at + _LATER < len(spans)
-        # news does not come with less trade than usual
+        # a real move with less trade than usual is unlikely
         idle = gap > 0 and trade is not None and trade < 1
         odd = (settled or idle) and _is_near(size, 2.5 * tolerance, _RATIOS)
         return size > _CERTAIN or common or odd
@@ -174,14 +174,15 @@ def _is_near(size: float, tolerance: float, ratios: Floats) -> bool:
 def _trade(volume: Floats, at: int, gap: float) -> float | None:
     """Return the value of trade at the bar relative to the usual one, or None if unknown.
 
-    Shares from before a split are counted as after it: a split raises their number, not their
-    value.
+    If the gap is due to a split, volumes before and after it are in different units. Numbers of
+    shares are therefore compared in units of value: a split raises the number of shares, but not
+    the value of trade.
     """
     before = volume[max(0, at - _WINDOW // 2) : at]
     usual = float(np.median(before)) if before.size else 0.0
     if not usual or not volume[at]:
         return None
-    # busy days follow busy days
+    # the previous day counts too, because busy days follow busy days
     return float(volume[at] / max(usual, before[-1]) * min(1.0, np.exp(gap)))
 
 

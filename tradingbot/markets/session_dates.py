@@ -32,9 +32,9 @@ def naive_times(symbol: str, times: pd.DatetimeIndex, interval: str) -> pd.Datet
 
 
 def session_date(symbol: str, interval: str, time: datetime) -> date:
-    """Return the date of the session of a bar, whose time is as returned by `naive_times`.
+    """Return the date of the session of a bar. `time` is as returned by `naive_times`.
 
-    Sydney's session begins on the previous day in UTC.
+    It can differ from the date of `time`: Sydney's session begins on the previous day in UTC.
     """
     if interval == "1d":
         return time.date()
@@ -102,7 +102,7 @@ def as_utc(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
 
 
 def _in_sessions(symbol: str, times: pd.DatetimeIndex) -> int:
-    """Return how many of `times` are in sessions. With a wrong zone fewer are."""
+    """Return how many of `times` are in sessions. In a wrong time zone there are fewer."""
     known = sessions_of(symbol)
     instant = times.to_numpy("datetime64[us]")
     position = np.searchsorted(known.closes, instant, side="right").clip(max=len(known.days) - 1)
@@ -112,8 +112,8 @@ def _in_sessions(symbol: str, times: pd.DatetimeIndex) -> int:
 def trading_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """Return the trading day of each intraday bar. `times` are naive UTC.
 
-    Evenings belong to the next day if its session has begun. The currency week begins on Sunday at
-    17:00 in New York.
+    A bar in the evening belongs to the next day if the next day's session has begun by then. The
+    currency week begins on Sunday at 17:00 in New York.
     """
     name = sessions_of(symbol).name
     if name == "24/7":
@@ -125,7 +125,7 @@ def trading_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
 
 
 def is_session(symbol: str, days: pd.DatetimeIndex) -> pd.Series:
-    """Return whether each of `days` is a session, by time; NaN before the calendar begins."""
+    """Return whether each of `days` is a session. NaN for days before the calendar begins."""
     known = sessions_of(symbol)
     wanted = days.to_numpy("datetime64[us]")
     position = np.searchsorted(known.days, wanted).clip(max=len(known.days) - 1)
@@ -134,7 +134,10 @@ def is_session(symbol: str, days: pd.DatetimeIndex) -> pd.Series:
 
 
 def midnights(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """Return `times.normalize()` of naive times, without its guess at their frequency: 1 ms."""
+    """Return `times.normalize()` of naive times.
+
+    This function does not infer a frequency, which would take 1 ms.
+    """
     instant = times.to_numpy()
     return pd.DatetimeIndex(instant.astype("datetime64[D]").astype(instant.dtype), name=times.name)
 
@@ -154,11 +157,11 @@ def _in_the_exchanges_zone(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeI
     if known.name in _ROUND_THE_CLOCK:
         if (naive.second == 59).all():  # named by its end, as 23:59:59.999
             naive = naive + timedelta(seconds=1) - timedelta(days=1)
-        # a 24-hour day has most of its hours on its date, in any zone
+        # in any zone, most hours of a 24-hour bar are on the date of its session
         return (naive + _HALF_A_DAY).normalize()
     local = times.tz_convert(known.timezone).tz_localize(None)
     days = local.normalize()
-    # futures open on the previous evening
+    # a session of futures opens on the previous evening
     instant = naive.to_numpy("datetime64[us]")
     position = np.searchsorted(known.closes, instant, side="right").clip(max=len(known.days) - 1)
     within = (known.opens[position] <= instant) & (local != days)

@@ -16,8 +16,8 @@ _REMEDY = (
 def calendar_name(symbol: str) -> str:
     """Return the name of the ticker's exchange in exchange_calendars, such as XNYS.
 
-    KRONOS_CALENDARS takes precedence. Raise DataError for an unknown suffix, index or spelling, for
-    which New York's holidays would be wrong.
+    The file KRONOS_CALENDARS takes precedence. Raise DataError for an unknown suffix, index or
+    spelling, because New York's holidays would be wrong for such a ticker.
     """
     ticker = symbol.strip().upper()
     if not ticker:

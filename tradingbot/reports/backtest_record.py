@@ -34,7 +34,7 @@ def read_backtest(path: Path, symbols: Sequence[str]) -> Record:
     """Read a backtest's forecasts of `symbols` (all, if empty), combined as they would be served.
 
     There is no look-ahead: each forecast is combined with weights learnt from earlier ones.
-    Forecasts of days in the model's training count only if there are no others.
+    Forecasts of days in the model's training are used only if there are no other forecasts.
 
     Raises:
         ConfigError: The file is not a backtest file, or has no such forecasts with an outcome.

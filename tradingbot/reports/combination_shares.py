@@ -1,4 +1,4 @@
-"""Shares of each forecaster in the combined forecast, by step and by day."""
+"""Shares (weights) of each forecaster in the combined forecast, by step and by day."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ NAMES = ("Kronos", "Random walk", "EWMA walk", "Range walk")  # display names of
 
 @dataclass(frozen=True)
 class StepShares:
-    """Shares at one step ahead, over all asset classes."""
+    """Shares at one step ahead, for all asset classes together."""
 
     step: int
     shares: tuple[float, ...]  # in the order of FORECASTERS; sum 1
     forecasts: int  # number of forecasts they were learnt from
     sessions: int
     until: datetime
-    served: bool  # whether the record suffices to serve the combination
+    served: bool  # whether they were learnt from enough outcomes to be used in served forecasts
 
 
 def read_shares(session: "Session", model: str, revision: str, interval: str) -> list[StepShares]:
@@ -50,7 +50,7 @@ def _models_together(weights: list[float]) -> tuple[float, ...]:
 
 
 def shares_of(states: Mapping[int, State]) -> list[StepShares]:
-    """Return one row per step ahead."""
+    """Return the shares of each state, one row per step ahead."""
     return [
         StepShares(
             step=step,
@@ -67,7 +67,7 @@ def shares_of(states: Mapping[int, State]) -> list[StepShares]:
 
 @dataclass(frozen=True)
 class SharesByDay:
-    """Shares over time, averaged over tickers and steps; no days if nothing was combined."""
+    """Shares over time, averaged over tickers and steps. Empty if nothing was combined."""
 
     days: Sequence[datetime] = ()
     shares: Sequence[tuple[float, ...]] = ()  # (days,) in the order of FORECASTERS
@@ -76,7 +76,7 @@ class SharesByDay:
 def read_shares_by_day(
     session: "Session", model: str, revision: str, interval: str, since: datetime
 ) -> SharesByDay:
-    """Return the shares in forecasts made from `since` on."""
+    """Return the shares in forecasts made from `since` on, averaged for each day."""
     sums: dict[datetime, Floats] = {}
     for day, shares, n in shares_by_day(
         session, model=model, revision=revision, interval=interval, since=since
@@ -95,7 +95,7 @@ def read_shares_by_day(
 
 
 def shares_by_day_of(courses: Mapping[int, Course]) -> SharesByDay:
-    """Return the shares after each session, over all steps."""
+    """Return the shares after each session, averaged over all steps."""
     by_step = [
         pd.DataFrame([state.weights for state in course.states[1:]], course.sessions)
         for course in courses.values()

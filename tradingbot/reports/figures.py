@@ -1,7 +1,7 @@
 """Statistics of a report's forecasts for its charts, with confidence intervals.
 
-All are computed from `Record.outcomes`. Intervals are 95 % intervals from resampled sessions
-(`evaluation/significance.py`).
+All statistics are computed from `Record.outcomes`. Intervals are 95 % intervals from resampled
+sessions (`evaluation/significance.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Figures:
-    """Statistics of the record. `overall` is None without outcomes, charts with too few."""
+    """Statistics of past forecasts. `overall` is None without outcomes, a chart with too few."""
 
     overall: ForecastMetrics | None
     skill: Estimate | None  # of CRPS relative to the random walk
@@ -45,7 +45,7 @@ class Figures:
 
 
 def compute_figures(record: Record) -> Figures:
-    """Compute the statistics. Does not fail for a short record: unknown ones are None."""
+    """Compute the statistics. A statistic is None if there are too few outcomes for it."""
     record_outcomes = record.outcomes
     if not record_outcomes:
         return Figures(None, None, [], {}, {})
@@ -86,7 +86,10 @@ def compute_figures(record: Record) -> Figures:
 
 
 def _skills(tally: MetricAccumulator, step: int | None = None) -> dict[str, Series | None]:
-    """Return 1 - CRPS / the random walk's: served and, if different, the model's own."""
+    """Return 1 - CRPS ÷ the random walk's CRPS, for the served and the model's own quantiles.
+
+    The latter is None if the served quantiles are the model's own.
+    """
     session, steps, sums = tally.sums(
         "n", "compared", "compared_crps", "crps", "raw_crps", "walk_crps"
     )
@@ -136,13 +139,16 @@ def _both(sample: _Sample, of: Callable[[Floats, Floats], NDArray[np.bool_]]) ->
 
 
 def _coverage(quantiles: Floats, actual: Floats) -> NDArray[np.bool_]:
-    """Return whether the close is inside each of the bands NOMINAL, (n, 9)."""
+    """Return whether the close is inside each of the bands NOMINAL. Shape (n, 9)."""
     away = np.arange(1, len(NOMINAL) + 1)
     return (quantiles[:, _MIDDLE - away] <= actual) & (actual <= quantiles[:, _MIDDLE + away])
 
 
 def _places(quantiles: Floats, actual: Floats) -> NDArray[np.bool_]:
-    """Return which twentieth of the forecast contains the close, (n, 20); uniform if calibrated."""
+    """Return whether each twentieth of the forecast distribution contains the close, (n, 20).
+
+    If the forecasts are calibrated, all twentieths contain it equally often.
+    """
     below = (quantiles < actual).sum(axis=1, keepdims=True)
     lies_in: NDArray[np.bool_] = below == np.arange(quantiles.shape[1] + 1)
     return lies_in
@@ -154,7 +160,10 @@ def _series(
     values: Floats,
     figures: Callable[[Floats], Floats],
 ) -> Series:
-    """Return a series with intervals. `figures` turns sums of `values`, (…, k), into (…, m)."""
+    """Return a series with intervals.
+
+    `figures` computes the series from sums of `values`: from shape (…, k) to shape (…, m).
+    """
     sums, drawn = resampled(session, values, block=block)
     ends = interval(figures(drawn))
     low, high = (None, None) if ends is None else (end.tolist() for end in ends)
@@ -162,7 +171,7 @@ def _series(
 
 
 def _joined(parts: Sequence[Series | None]) -> dict[str, Any] | None:
-    """Join several series; keep intervals only if all have them."""
+    """Join several series. Keep the intervals only if all series have intervals."""
     known = [part for part in parts if part is not None]
     if not known or len(known) < len(parts):
         return None

@@ -30,7 +30,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render_page(record: Record, plotly: bytes) -> str:
-    """Return the file's content; `plotly` is its script, gzipped."""
+    """Return the file's content. `plotly` is the gzipped script of plotly."""
     figures = compute_figures(record)
     return (
         _environment()
@@ -58,7 +58,7 @@ def render_page(record: Record, plotly: bytes) -> str:
 
 
 def packed_plotly() -> bytes:
-    """Return plotly's script, gzipped: the image's copy, or else the package's.
+    """Return plotly's script, gzipped: the copy in the image, or else the package's script.
 
     Raises:
         ConfigError: Neither is installed.

@@ -1,4 +1,4 @@
-"""Records of several models, and of each stage of their postprocessing, side by side."""
+"""Metrics of several models, and of each stage of their postprocessing, for one table."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tradingbot.walk_forward.postprocessing_chain import Chain
 
-# of a chain; its other links are simple experts
+# links of a chain that are stages of postprocessing; the other links are simple experts
 _LINKS = ("raw", "anchored", "calibrated", "combined")
 
 
@@ -21,9 +21,9 @@ class Parts:
     """Metrics of each kind of the model's quantiles, and of other models.
 
     Attributes:
-        own: By name, from the model's own quantiles to the served ones; empty if the served ones
-            are its own.
-        others: The same for each other model or revision, served quantiles last.
+        own: Metrics by kind of quantiles, from the model's own to the served quantiles. Empty if
+            the served quantiles are the model's own.
+        others: The metrics of each other model or revision, served quantiles last.
     """
 
     own: dict[str, ForecastMetrics | KronosScore] = field(default_factory=dict)

@@ -63,12 +63,12 @@ class ForecastFan:
     prob_up: list[float]
     mean: list[float]  # Kronos' own mean
     calibration: str  # "raw", or how the quantiles were made
-    shares: dict[str, float] | None  # of combined quantiles: forecaster -> share
+    shares: dict[str, float] | None  # forecaster -> weight; None if not combined
 
 
 @dataclass(frozen=True)
 class PastForecasts:
-    """Forecasts made `step` sessions before each of the newest sessions; NaN: none."""
+    """Forecasts made `step` sessions before each of the newest sessions. NaN if there is none."""
 
     step: int
     quantiles: Floats  # (levels of BANDS, sessions of the candles), prices
@@ -260,7 +260,7 @@ def _fan(rows: list[Any], closes: pd.Series) -> ForecastFan:
 def past_forecasts(
     record: ForecastOutcomes | None, shown: pd.DataFrame, bars: pd.DataFrame
 ) -> list[PastForecasts]:
-    """Return past forecasts at the shortest and longest step; `shown` are the newest of `bars`."""
+    """Return past forecasts at the shortest and the longest step, for the sessions of `shown`."""
     days = pd.DatetimeIndex(shown.index)
     if record is None or not len(days):
         return []
@@ -273,7 +273,7 @@ def past_forecasts(
         of_step = (record.step == step) & (place >= 0)
         quantiles[:, place[of_step]] = prices[of_step].T
         past.append(PastForecasts(step, quantiles))
-    # one session makes no line; the newest forecast is drawn over its candles anyway
+    # a single session cannot be drawn as a line
     return past if any(np.isfinite(forecast.quantiles[2]).sum() > 1 for forecast in past) else []
 
 

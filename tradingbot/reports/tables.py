@@ -19,9 +19,9 @@ METRICS = (
     "Forecasts", "CRPS skill", "EWMA skill", "Error", "50 % held", "80 % held", "90 % held",
     "Direction",
 )  # fmt: skip
-# of any model's quantiles
+# the metrics that also exist for the quantiles of other models and stages
 QUANTILE_METRICS = tuple(name for name in METRICS if name not in ("Error", "Direction"))
-# the columns that fit
+# the columns that fit into the table of tickers
 TICKER_METRICS = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")
 
 EVENT_COLUMNS = ("Event", "Chances", "Said", "Happened", "Brier score", "Skill")

@@ -47,7 +47,7 @@ def headline(figures: Figures) -> str:
 
 
 def summary(record: Record, figures: Figures) -> str:
-    """Return what the headline is based on."""
+    """Return the sentences that say what the headline is based on."""
     overall = figures.overall
     if overall is None:
         first = min(ticker.fan.days[0] for ticker in record.tickers)
@@ -100,7 +100,7 @@ def shares_in_words(record: Record) -> str:
 
 
 def parts_in_words(record: Record) -> str:
-    """Return what the records of the parts cover, and the meaning of their intervals."""
+    """Return what the rows for each stage of postprocessing cover, and what the intervals mean."""
     if record.backtest:
         return (
             "All rows are of the same forecasts, each using only what was known before it. Skills "

@@ -1,4 +1,4 @@
-"""Write the report's file; it replaces an older one only when it is complete."""
+"""Write the report's file. An older file is replaced only when the new one is complete."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +32,8 @@ def write_report(
     """Write the report of the database `url` to `out`, replacing an older file.
 
     Args:
-        symbols: The tickers in it; empty: all.
-        source: Source of the candles; None: that of the last run.
+        symbols: The tickers in the report; empty: all tickers.
+        source: Source of the candles; None: the source of the last run.
         backtest: A backtest file to report on instead of the database.
 
     Raises:

@@ -19,7 +19,7 @@ class AppendedCsv:
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        """Read the file. `columns` are those of a new file; an existing file keeps its own."""
+        """Read the file. A new file gets `columns`; an existing file keeps its own columns."""
         self.path = path
         content = content_of(path)
         self._size = len(content)
@@ -36,7 +36,7 @@ class AppendedCsv:
                 to it.
         """
         try:
-            # unbuffered: each batch is one write, which survives a kill
+            # unbuffered, so that each batch is one write and is not lost if the process is killed
             file = io.FileIO(self.path, "a")
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be written: {error.strerror}") from error

@@ -23,9 +23,10 @@ KEY = ["symbol", "as_of", "step"]
 
 @dataclass(frozen=True)
 class Gain:
-    """1 - CRPS ÷ the other's CRPS, with a 95 % interval; no interval if there are too few sessions.
+    """1 - CRPS ÷ the other forecast's CRPS, with a 95 % interval.
 
-    `value` is None if there is nothing to compare, or the other's CRPS is 0.
+    `value` is None if there is nothing to compare, or the other CRPS is 0. There is no interval if
+    there are too few sessions.
     """
 
     value: float | None
@@ -47,8 +48,8 @@ class Comparison:
         sessions: Number of sessions on which they were made.
         gain: The challenger's gain over the champion.
         by_step: The gain by step ahead.
-        combined: The gain of the forecasts as served, combined with random walks. Each model's
-            shares are learnt from these windows alone.
+        combined: The gain of the challenger's combined forecast over the champion's, each combined
+            with random walks as when served. The weights are learnt from these windows alone.
         combined_over_walk: Gain of the challenger's combined forecast over a random walk.
         over_walk: Gain of the challenger over a random walk.
         champion_over_walk: Gain of the champion over a random walk.
@@ -71,11 +72,11 @@ class Comparison:
 def compare(challenger: Path, champion: Path, *, after: datetime) -> Comparison:
     """Compare two backtest files, using forecasts made after a given day.
 
-    Days in the champion's training are excluded, since they would favour it. Intervals come from a
-    block bootstrap over sessions.
+    Days in the champion's training are excluded, because they would favour the champion. Intervals
+    come from a block bootstrap over sessions.
 
     Raises:
-        ConfigError: A file is not a backtest, or they have no such forecasts in common.
+        ConfigError: A file is not a backtest, or the files have no such forecasts in common.
     """
     rows = [read_rows(path) for path in (challenger, champion)]
     seen = rows[1].loc[rows[1]["in_training"] == "yes", KEY].astype({"as_of": "datetime64[s]"})
@@ -106,7 +107,7 @@ def compare(challenger: Path, champion: Path, *, after: datetime) -> Comparison:
 
 
 class _Gains:
-    """Gains between columns of losses, bootstrapped in blocks of sessions of the horizon."""
+    """Gains between columns of losses, with a bootstrap over blocks as long as the horizon."""
 
     def __init__(self, losses: pd.DataFrame) -> None:
         self.losses = losses
@@ -125,9 +126,10 @@ class _Gains:
 
 
 def _table(rows: pd.DataFrame, after: datetime) -> pd.DataFrame:
-    """Return CRPS of the forecasts, of the combined ones and of the walk, and hits of the bands.
+    """Return the losses of forecasts made after a day, and whether bands contained the close.
 
-    The combination learns its shares from forecasts made after that day only.
+    The columns with losses are the CRPS of the forecast, of the combined forecast and of the random
+    walk. The combination learns its weights only from forecasts made after that day.
     """
     later = rows[(rows["step"] == 0) | (rows["as_of"] > f"{after:%Y-%m-%d}")]
     record = outcomes_of(later)
@@ -160,7 +162,7 @@ def _index(record: Sequence[ForecastOutcomes]) -> pd.MultiIndex:
 
 
 def _hits(actual: Floats, quantiles: Floats) -> dict[int, Floats]:
-    """Return for each of BANDS whether it contained the close, (n,) of 0 and 1."""
+    """Return for each of BANDS whether it contained the close: an array (n,) of 0 and 1."""
     found = {}
     for band, bounds in BANDS.items():
         low, high = (quantiles[:, QUANTILE_LEVELS.index(level)] for level in bounds)

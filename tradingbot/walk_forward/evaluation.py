@@ -1,4 +1,4 @@
-"""Metrics of a backtest file, and warnings about what weakens them."""
+"""Metrics of a backtest file, and warnings about data that make the metrics less reliable."""
 
 import math
 from collections.abc import Iterable
@@ -34,10 +34,10 @@ class Evaluation:
         without_outcome: Number of forecasts for sessions without a bar.
         jumps: By ticker, the largest overnight change of the close as text, if it about doubled or
             halved.
-        measures: By step ahead ("1", "2", …), for "all", and for "unseen" days if they are only
-            a part.
+        measures: Metrics by step ahead ("1", "2", …), for "all" forecasts, and for "unseen" days
+            if only some of the days are known to be outside the model's training.
         chain: The same forecasts raw, anchored, calibrated and combined; None if there are too
-            few.
+            few forecasts.
     """
 
     settings: dict[str, str]

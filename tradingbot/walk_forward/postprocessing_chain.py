@@ -57,10 +57,13 @@ class Link:
 
 @dataclass(frozen=True)
 class WorstTicker:
-    """The ticker whose combined forecasts are furthest behind its best forecaster in hindsight."""
+    """The ticker whose combined forecasts are worst compared with its best single forecaster.
+
+    The best forecaster is known only in hindsight.
+    """
 
     symbol: str
-    behind: float  # CRPS ÷ the best forecaster's, minus 1; negative: ahead
+    behind: float  # CRPS ÷ the best forecaster's CRPS - 1; negative if the combination is better
     best: str  # name of the best forecaster
 
 
@@ -71,8 +74,8 @@ class Chain:
     Attributes:
         n: Number of forecasts compared.
         sessions: Number of sessions on which they were made.
-        unseen: Whether all days are outside the model's training. Other days are excluded if
-            there are such days.
+        unseen: Whether the forecasts are of days outside the model's training. If the file has such
+            days, all other days are excluded.
         links: By stage, from "raw" to "combined", and the experts.
         shares: Final share of each forecaster, averaged over steps.
         worst: None if no ticker has enough forecasts.
@@ -93,8 +96,8 @@ class Walked:
     Attributes:
         record: The model's own forecasts, on unseen days if there are any.
         unseen: Whether there are unseen days.
-        quantiles: By the names of `Chain.links`, (n, 19), for the whole record.
-        courses: The learning of the combination, by step, over all asset classes.
+        quantiles: Quantiles of all forecasts, (n, 19), by the names of `Chain.links`.
+        courses: States of the combination after each session, for all asset classes, by step.
     """
 
     record: list[ForecastOutcomes]
@@ -104,7 +107,7 @@ class Walked:
 
 
 def walk(rows: pd.DataFrame, bars: Mapping[str, pd.DataFrame]) -> Walked | None:
-    """Walk a backtest's rows forward over its candles; None if no forecast has an outcome."""
+    """Postprocess a backtest's forecasts in order of time; None if no forecast has an outcome."""
     if rows.empty:
         return None
     unseen = bool(rows["in_training"].isin(_UNSEEN).any())
@@ -119,7 +122,7 @@ def walk(rows: pd.DataFrame, bars: Mapping[str, pd.DataFrame]) -> Walked | None:
 
 
 def chain(rows: pd.DataFrame) -> Chain | None:
-    """Walk a backtest's rows forward and compare the stages; None if too few forecasts."""
+    """Postprocess a backtest's forecasts and compare the stages; None if there are too few."""
     walked = walk(rows, bars_of(rows))
     return None if walked is None else chain_of(walked)
 
@@ -173,7 +176,7 @@ def bars_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _without_anchor(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the record with unanchored quantiles; NaN where they are unknown."""
+    """Return the rows with the quantiles before anchoring at the last close. NaN where unknown."""
     factor = rows["anchor_factor"]
     if not rows["revision"].iloc[0].endswith(ANCHORED):
         factor = factor.fillna(1.0)
@@ -198,7 +201,7 @@ def _own(record: Sequence[ForecastOutcomes]) -> dict[str, Floats]:
 def combined_quantiles(
     record: Sequence[ForecastOutcomes], bars: Mapping[str, pd.DataFrame]
 ) -> tuple[dict[str, Floats], dict[int, Course]]:
-    """Return quantiles (n, 19) of the combination and each expert, and the learning by step."""
+    """Return quantiles (n, 19) of the combination and each expert, and the states by step."""
     n = [len(part) for part in record]
     found = {name: [np.full((rows, 19), np.nan) for rows in n] for name in ("combined", *EXPERTS)}
     by_step: dict[int, list[tuple[int, Panel]]] = {}
@@ -219,7 +222,7 @@ def combined_quantiles(
 
 
 def _courses(panels: Sequence[tuple[str, Panel]]) -> dict[str, Course]:
-    """Return the learning of one step: for each asset class, and for all."""
+    """Return the states of one step after each session, for each asset class and for all."""
     return {
         kind: replay(
             joined([panel for of, panel in panels if kind in (of, ALL_CLASSES)]),
@@ -230,7 +233,10 @@ def _courses(panels: Sequence[tuple[str, Panel]]) -> dict[str, Course]:
 
 
 def _combine(courses: Mapping[str, Course], kind: str, panel: Panel) -> Floats:
-    """Combine with the record of the asset class if it sufficed by then, else with that of all."""
+    """Combine each forecast with the asset class's state, or that of all classes.
+
+    The latter is used where the class had too few outcomes when the forecast was made.
+    """
     of_kind = courses[kind]
     sufficed = np.array([suffices(state) for state in of_kind.states])[of_kind.known(panel)]
     return np.where(sufficed[:, None], of_kind.combine(panel), courses[ALL_CLASSES].combine(panel))

@@ -8,9 +8,10 @@ Prices are in the ticker's currency. `actual` is empty if the session of `target
 `anchor_factor` is the factor that multiplied the model's prices. The last ten columns are the same
 in all rows: a file holds forecasts of one model with one set of settings.
 
-A second file, backtest.closes.csv, holds the bars, starting two years before the first window:
-random walks and other experts need them. In memory they are rows of step 0 with their closes in
-`actual`; files of earlier versions store them like that, and keep their columns when resumed.
+A second file, backtest.closes.csv, has the bars from two years before the first window on, which
+random walks and other experts need. In memory the bars are rows of step 0 with the closes in
+`actual`. Files of earlier versions also store the bars as such rows. When such a file is resumed,
+it keeps its columns.
 
 Rows are appended in whole windows. When a file is resumed, an unfinished window at its end, left by
 a crash, is removed.
@@ -41,23 +42,23 @@ from tradingbot.walk_forward.schema import (
     settings_of,
 )
 
-PAST = 501  # bars before the first window in the file: 500 returns
+PAST = 501  # number of bars stored before the first window, which have 500 returns
 INTERVAL = "1d"
 _RESTATED = 1e-3  # a close that changed by more than this share counts as restated
 
 
 class ResultsFile:
-    """A backtest's files, opened for appending. `settings`: those of existing rows, or {}."""
+    """A backtest's files, for appending. `settings` are those of existing rows, or {}."""
 
     def __init__(self, path: Path) -> None:
-        """Read existing files; change nothing. Raises ConfigError if they are something else."""
+        """Read existing files without changing them. Raise ConfigError for any other file."""
         self.path = path
         self._made = AppendedCsv(path, COLUMNS)
         self._bars = AppendedCsv(closes_path(path), CLOSES)
         self._rows = parsed(path, self._made.content)
         self.settings = settings_of(self._rows)
         rows = self._rows
-        if len(rows):  # bars without their forecasts' file are useless
+        if len(rows):  # bars are useless if the file of forecasts is missing
             bars = parsed_closes(self._bars.path, self._bars.content, self.settings)
             rows = pd.concat([rows, bars], ignore_index=True)
         horizon = int(self.settings.get("horizon") or 0)
@@ -227,7 +228,10 @@ def without_outcome(rows: pd.DataFrame) -> int:
 
 
 def _forecasts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per forecast; of duplicates, as after an edit by hand, the newest."""
+    """Return one row per forecast and step.
+
+    Of duplicates, as after an edit by hand, the last row is kept.
+    """
     made = rows[rows["step"] > 0]
     return made.drop_duplicates(["symbol", "model", "revision", "as_of", "step"], keep="last")
 

@@ -55,7 +55,7 @@ class WalkForwardResult:
     made: int = 0  # forecasts made by this run
     seconds: float = 0.0  # from the first request to the last answer
     failed: dict[str, DataError] = field(default_factory=dict)  # ticker -> why it has no window
-    fewer: dict[str, int] = field(default_factory=dict)  # ticker -> number of windows, if fewer
+    fewer: dict[str, int] = field(default_factory=dict)  # ticker -> windows, if fewer than wanted
     model: str = ""
     error: str | None = None  # why the first missing forecast is missing
     refused: bool = False  # whether a retry would fail too
@@ -116,7 +116,7 @@ def run(
 def _windows(
     bars: Mapping[str, pd.DataFrame], plan: Plan, count: int, result: WalkForwardResult
 ) -> list[Window]:
-    """Return all tickers' windows; record in `result` tickers with none or fewer than `count`."""
+    """Return all tickers' windows. Record in `result` tickers with none or fewer than `count`."""
     wanted: list[Window] = []
     for symbol, frame in bars.items():
         try:
@@ -138,8 +138,8 @@ def _candles(
     result: WalkForwardResult,
     reporter: ProgressReporter,
 ) -> dict[str, pd.DataFrame]:
-    """Return all bars of each ticker; record in `result` which have none, and why."""
-    # by the wall clock, to include later bars of the bundled sample
+    """Return all bars of each ticker. Record in `result` why a ticker has none."""
+    # with the current time as clock, to include the last bars of the bundled sample
     data = DataService(
         settings.data_source, now=utcnow(), timeouts=settings.timeouts, max_jump=settings.max_jump
     )

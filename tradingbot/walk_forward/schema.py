@@ -19,7 +19,7 @@ SETTINGS = [
     "temperature", "top_p",
 ]  # fmt: skip
 RANGES = ["actual_open", "actual_high", "actual_low"]
-ADDED = ["anchor_factor", *RANGES]  # missing from files of the first version
+ADDED = ["anchor_factor", *RANGES]  # columns that files of the first version lack
 _MADE = ["symbol", "interval", "as_of", "target", "step", "last_close", "close", *QUANTILES]
 COLUMNS = [*_MADE, "prob_up", "anchor_factor", "actual", "in_training", "seed", *SETTINGS]
 # Earlier versions, oldest first; they store closes in rows of step 0.
@@ -48,7 +48,7 @@ def whole_lines(content: bytes) -> bytes:
 
 
 def header_of(content: bytes) -> list[str]:
-    """Return the columns of a file with this content, of any version."""
+    """Return the columns of a file with this content. The file may be of any version."""
     return next(csv.reader(content.decode(errors="replace").splitlines()[:1]), COLUMNS)
 
 
@@ -78,7 +78,7 @@ def closes_path(path: Path) -> Path:
 
 
 def rows_of(path: Path) -> pd.DataFrame:
-    """Return all rows of a backtest, the second file's last; no rows if it does not exist.
+    """Return all rows of a backtest, those of the second file last. Empty if it does not exist.
 
     Raises:
         ConfigError: The file is damaged, or its second file is missing.
@@ -137,7 +137,7 @@ def _check(path: Path, rows: pd.DataFrame, wrongs: Iterable[tuple[str, pd.Series
 
 
 def _impossible(rows: pd.DataFrame) -> Iterable[tuple[str, pd.Series]]:
-    """Return a column and its rows with an impossible value, which comes from an edit by hand."""
+    """Yield columns with a mask of the rows whose value is impossible, as after an edit by hand."""
     for name in SETTINGS:
         yield name, rows[name] != rows[name].iloc[0]
     yield "horizon", ~rows["horizon"].str.isdecimal()

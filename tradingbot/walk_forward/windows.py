@@ -43,7 +43,7 @@ class Window:
 
 
 def windows(symbol: str, days: pd.DatetimeIndex, plan: Plan, count: int) -> list[Window]:
-    """Return the newest `count` windows with an outcome, or as many as there are, oldest first.
+    """Return the newest `count` windows with an outcome, oldest first, or all if there are fewer.
 
     Args:
         days: Sessions of the ticker's bars, ascending.
@@ -76,7 +76,7 @@ def seen(bars: pd.DataFrame, as_of: datetime, context: int) -> pd.DataFrame:
     """Return the newest `context` bars up to that of `as_of`: all that a forecast may use."""
     history = bars.loc[:as_of].tail(context)
     if "volume" in history and not history["volume"].any():
-        history = history.drop(columns="volume")  # later volumes must not decide
+        history = history.drop(columns="volume")  # even if later bars, not seen yet, have volumes
     return history
 
 

@@ -228,7 +228,7 @@ def test_a_challenger_in_another_space_is_requested_there(
 def test_a_champion_missing_from_the_space_ends_the_run_in_one_line(
     two_models: str, sqlite_url: str
 ) -> None:
-    unserved = r"KRONOS_MODELS: 'mini': the Space at .* does not serve this model; it serves kronos-na"
+    unserved = r"KRONOS_MODELS: 'mini': the Space at .* does not serve this model; it serves kron"
     with pytest.raises(ConfigError, match=unserved):
         Job(two_models, sqlite_url, "mini,kronos-nano").run()
 

@@ -287,7 +287,7 @@ def test_weekend_bars_contradict_a_new_york_listing() -> None:
 
 
 @pytest.mark.parametrize("symbol", ["EURUSD", "ES=F"])
-def test_sunday_evenings_as_daily_bars_are_refused_with_the_way_out(symbol: str) -> None:
+def test_sunday_evenings_as_daily_bars_are_refused_with_a_remedy(symbol: str) -> None:
     days = pd.date_range("2025-06-01", "2026-11-25")
     days = days[days.day_of_week != 5]
     frame = candles("BTC-USD", len(days)).set_index(days)

@@ -14,7 +14,7 @@ class Source(Protocol):
     clock_file: str | None  # the file whose newest bar sets the clock, if any
 
     def symbols(self) -> list[str]:
-        """Return its tickers, sorted, or [] if it has too many to list."""
+        """Return the source's tickers, sorted, or [] if there are too many to list."""
         ...
 
     def clock(self, horizon: int) -> datetime:
@@ -31,7 +31,7 @@ class Source(Protocol):
         of today; prices are not adjusted for it.
 
         Raises:
-            DataError: Or one of its subclasses.
+            DataError: The bars are not available. The error may be of a subclass.
         """
         ...
 

@@ -88,8 +88,9 @@ class _File:
     def _bars(self, read: Mapping[int, tuple[Floats, Flags]]) -> Flags:
         """Return which rows are bars, and not dividends, splits or footnotes.
 
-        Such rows have words instead of prices and at most one number besides one word, or no price
-        and no date.
+        A row is not a bar if words stand where prices should be and at most one price is a number,
+        or if the row has neither a price nor a date. A row with one number and several words is
+        kept as a bar, so that the words are reported.
         """
         numbers = np.sum([~np.isnan(read[place][0]) for place in self._prices], axis=0)
         bars = np.ones(len(self._written), dtype=bool)
@@ -127,7 +128,10 @@ class _File:
         return times
 
     def _mark_of(self, doubtful: str, cells: Mapping[int, list[str]], times: Times) -> str:
-        """Return the decimal mark if three digits follow the only mark of every number."""
+        """Return the decimal mark of a file whose numbers are all ambiguous, such as 1.234.
+
+        The kind of file decides. If it does not, raise DataError.
+        """
         header = self._table.header
         by_program = times.by_program or not header.cells or header.of_a_program
         if "." in doubtful and by_program:
@@ -155,7 +159,10 @@ class _File:
         return next((volume for volume in volumes if np.nan_to_num(volume).any()), None)
 
     def _base_volume(self, choices: Mapping[int, Floats], close: pd.Series) -> int | None:
-        """Choose between "Volume BTC" and "Volume USDT": by the ticker, else by the numbers."""
+        """Return the column to use of "Volume BTC" and "Volume USDT".
+
+        The ticker decides, or else the numbers.
+        """
         ticker = self._ticker()
         units = {place: simplified(self._name(place)).split()[1].upper() for place in choices}
         by_name = [place for place, unit in units.items() if ticker.startswith(unit)]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tradingbot.errors import DataError
 
-# Recognised by their headings and refused: most of them decode any bytes, so a guess can be wrong.
+# Encodings that are recognised by the decoded headings, and refused. Most of them decode any bytes,
+# so the recognised encoding can be wrong.
 _OTHERS = {
     "GBK": "gbk",
     "Shift-JIS": "cp932",
@@ -26,8 +27,8 @@ def read_text(file: Path, has_header: Callable[[str], bool]) -> str:
     """Return the text of `file`. `has_header` returns whether a text begins as candles do.
 
     Raises:
-        DataError: The file cannot be read, or is in another encoding. The text names the
-            encoding, if the headings tell it.
+        DataError: The file cannot be read, or is in another encoding. The error names the encoding
+            if the headings can be read in it.
     """
     try:
         content = _content(file)

@@ -1,6 +1,6 @@
 """Parse numbers in common formats: 1,234.50 or 1.234,50, $12.30, 54.2M.
 
-A file whose numbers are ambiguous is refused: if all are like 1.234, they may mean 1234 or 1.234.
+A file whose numbers are all ambiguous is refused: 1.234 may mean 1234, or a number near 1.
 """
 
 import re
@@ -17,7 +17,7 @@ NUMERIC = re.compile(r"[-+\u2212.,$€£¥₹\s'\u2019]*\d[-+\u2212.,$€£¥₹
 _AROUND = re.compile(r"^'|(?:\b[A-Z]{1,3})?[$€£¥₹₩₽฿₿]|(?<=\d)\s*[KMBT]\s*$", re.IGNORECASE)
 _MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _MARKS = re.compile(r"[.,]")
-# thousands, or in India hundreds above thousands
+# groups of thousands; in India the groups above the thousands have two digits
 _GROUPED = r"[1-9]\d{{0,2}}(?:{0}\d{{2,3}})*{0}\d{{3}}"
 _PATTERNS = {
     mark: re.compile(
@@ -30,7 +30,7 @@ _PATTERNS = {
 
 
 def decimal_mark(texts: Iterable[str]) -> tuple[str | None, str | None]:
-    """Return the decimal mark used in `texts`, or None with an ambiguous text.
+    """Return the decimal mark used in `texts`, or None and the first ambiguous text.
 
     The first unambiguous number decides: one with both marks, with one mark twice, or with a mark
     not followed by three digits.
@@ -64,7 +64,10 @@ def two_readings(text: str) -> str:
 
 
 def to_floats(texts: list[str], mark: str) -> tuple[Floats, Flags]:
-    """Return the numbers, NaN where missing, and which texts are neither a number nor missing."""
+    """Return the numbers, and which texts are invalid: neither a number nor a sign for "missing".
+
+    Missing and invalid numbers are NaN.
+    """
     plain = pd.Series(
         [text.replace(",", ".") if "." not in text else "" for text in texts]
         if mark == ","

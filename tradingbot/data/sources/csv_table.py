@@ -121,7 +121,7 @@ def _header(file: Path, text: str) -> Header:
 
 
 def _search(text: str) -> tuple[Header | None, Header | None]:
-    """Return the header, or None, and the line that is most like one."""
+    """Return the header, or None if there is none, and the line that is most like a header."""
     nearest: Header | None = None
     words = set()  # separators of lines that could be a header with unknown names
     for number, line in _first_lines(text):
@@ -152,7 +152,7 @@ def _first_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _readings(number: int, line: str) -> list[Header]:
-    """Return the line read as a header with each separator in it, the likeliest first."""
+    """Return the line read as a header, once per separator in it, the likeliest header first."""
     found = []
     for separator in [mark for mark in _SEPARATORS if mark in line] or [","]:
         cells = _cells(line, separator)

@@ -33,8 +33,7 @@ class SampleSource:
         return list(self._TICKERS)
 
     def clock(self, horizon: int) -> datetime:
-        """Return the close of the bar with `max(6, horizon)` later bars; these are the
-        outcome."""
+        """Return the close of the bar that is followed by `max(6, horizon)` bars, the outcome."""
         days = _candles("AAPL").index
         if horizon >= len(days):
             raise DataError(f"horizon={horizon}: the sample has {len(days)} bars in all")
@@ -62,9 +61,9 @@ def _candles(ticker: str) -> pd.DataFrame:
 def _split_adjusted(stock: dict[str, Any]) -> pd.DataFrame:
     """Return candles with prices before a split restated, as Yahoo shows them.
 
-    The sample has prices as traded, so that a 2:1 split looks like a crash. The adjusted close
-    reveals splits: adj_close ÷ close doubles on that day, while a dividend changes it only a
-    little.
+    The sample has prices as traded, so a 2:1 split looks like a crash. The adjusted close reveals
+    splits: adj_close ÷ close doubles on the day of a 2:1 split, while a dividend changes this ratio
+    only a little.
     """
     frame = pd.DataFrame(stock)
     ratio = frame["adj_close"] / frame["close"]

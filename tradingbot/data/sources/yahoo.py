@@ -77,8 +77,8 @@ class YahooSource:
                 raise UnknownSymbol("Yahoo does not know this ticker", symbol=symbol) from error
             raise DataError(f"Yahoo has no prices: {reason}", symbol=symbol) from error
         except Exception as error:
-            # yfinance passes on all errors of its HTTP libraries, of JSON and of unexpected
-            # responses; one ticker's failure must not end the others
+            # yfinance does not catch errors of its HTTP libraries, of JSON or of unexpected
+            # responses. All are converted, so that one ticker's failure does not end the others.
             raise DataUnavailable(
                 f"Yahoo could not be asked: {cause_text(error)}", symbol=symbol
             ) from error
@@ -107,10 +107,13 @@ _setup_lock = threading.Lock()  # yfinance's own stores and singletons are not t
 
 @cache
 def _yfinance() -> Any:
-    """Return yfinance, configured once per process: it raises errors and avoids the home folder."""
+    """Return yfinance, configured once per process.
+
+    It then raises errors instead of logging them, and stores nothing in the home folder.
+    """
     import yfinance
 
-    # private, because yfinance unpickles what it finds there
+    # a new folder that other users cannot write to, because yfinance unpickles files from it
     folder = tempfile.mkdtemp(prefix="kronos-yfinance-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     yfinance.set_tz_cache_location(folder)
