@@ -198,8 +198,7 @@ def test_the_model_option_runs_only_that_model(two_models: str, sqlite_url: str)
         ("kronos-nano,x=http://127.0.0.1:9", "http://127.0.0.1:9 was not ready within 1 s"),
         (
             "kronos-nano,x={url}",
-            "'x': the Space at {url} does not serve this model; "
-            "it serves kronos-nano, me/tuned",
+            "'x': the Space at {url} does not serve this model; it serves kronos-nano, me/tuned",
         ),
     ],
 )
