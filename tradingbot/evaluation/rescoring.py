@@ -68,7 +68,7 @@ def rescore(
         reporter: Shows the progress.
 
     Raises:
-        DatabaseError: No forecast is of these tickers and this model, or another run is scoring.
+        DatabaseError: This model has no forecast of these tickers, or another run is scoring.
     """
     database = redact(url)
     if not database_exists(url):

@@ -66,7 +66,7 @@ def diebold_mariano_each(worse: Floats, overlap: int) -> tuple[Floats, Floats]:
 def _slowest_cosines(n: int, count: int) -> Floats:
     """Return the `count` lowest-frequency cosine terms, without the constant. Shape (count, n).
 
-    They are those of a type-II discrete cosine transform.
+    The terms are those of a type-II discrete cosine transform.
     """
     angles = math.pi * np.outer(np.arange(1, count + 1), (np.arange(n) + 0.5) / n)
     cosines: Floats = np.cos(angles)

@@ -61,7 +61,7 @@ class BarTime(UtcDateTime):
 
 
 class Json(TypeDecorator[Any]):
-    """A JSON object or list. A stored value of another type is read as an empty one."""
+    """A JSON object or list. A stored value of another type is read as an empty object or list."""
 
     impl = JSON
     cache_ok = True

@@ -139,7 +139,7 @@ def delete_event_scores_before(
 def read_event_scores(
     session: "Session", *, model: str | None = None, symbols: Collection[str] | None = None
 ) -> Sequence[Row[Any]]:
-    """Return all scores in the order of their key, or those of one model or of some tickers.
+    """Return all scores, or only those of one model or of some tickers, in the order of their key.
 
     With `symbols`, the scores over all tickers are included.
     """
