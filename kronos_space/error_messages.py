@@ -23,7 +23,11 @@ NOT_PRINTABLE = "String should match pattern: 1 to 64 printable characters"
 
 
 def few_keys(data: Any, known: Collection[str]) -> Any:
-    """Return an object with few of its unknown keys; return other values unchanged."""
+    """Return a JSON object without all but its first MAX_ERRORS unknown keys.
+
+    Validation reports each unknown key, and only so many are shown. Other values are returned
+    unchanged.
+    """
     if not isinstance(data, dict) or len(data) <= len(known):
         return data
     unknown = islice((key for key in data if key not in known), MAX_ERRORS)

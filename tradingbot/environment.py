@@ -14,7 +14,10 @@ def environment(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
 
 
 class _Cleaned(Mapping[str, str]):
-    """Variables, each cleaned when it is read: there are many, and some are read often."""
+    """Environment variables whose values are cleaned when they are read.
+
+    Cleaning all of them beforehand would take longer, because most are never read.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ

@@ -23,7 +23,8 @@ from kronos_space.settings import Settings, SettingsError
 
 FOLDER = Path(__file__).parent.parent
 KEPT = {".gitattributes"}  # created by the Hub in every repository
-# Every version of the folder has one of these; other applications hardly have any.
+# A Space with one of these files was deployed by some version of this project. The Spaces of other
+# applications are unlikely to have one.
 OUR_FILES = {"forecaster.py", "forecasting/forecaster.py"}
 
 RUNS = ("RUNNING", "RUNNING_BUILDING", "RUNNING_APP_STARTING")

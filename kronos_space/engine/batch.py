@@ -67,7 +67,10 @@ class Batch:
         )
 
     def parts(self, budget: int) -> Iterator["Batch"]:
-        """Yield the batch, or parts of it if the paths of one series exceed `budget` tokens."""
+        """Yield the batch as a whole, or in parts if it is one series with very many paths.
+
+        The paths of a part have at most about `budget` tokens.
+        """
         count = -(-self.path_rows * self.horizon // budget)
         if count <= 1 or len(self.prompts) > 1:
             yield self

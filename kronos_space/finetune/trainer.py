@@ -66,9 +66,10 @@ class Trainer:
         return self._about(share, loss)
 
     def load_best(self) -> dict[str, Any] | None:
-        """Load the best weights on disk, unmixed. Return None if the untrained ones are best.
+        """Load the best weights on disk, without averaging them with the base model's.
 
-        `progress` is read again, because a signal may have interrupted a change of it.
+        Return None if no trained weights are better than the base model's. `progress` is read from
+        disk, because a signal may have interrupted its update in memory.
         """
         self.progress = state.load(self.path, self.key)
         if not self.progress.best_step:

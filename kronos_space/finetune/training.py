@@ -65,10 +65,10 @@ class Progress:
 
 
 def loss_of(model: Kronos, windows: Windows) -> Tensor:
-    """Return the mean negative log-likelihood per token, in nats, of the bars after the lead.
+    """Return the mean negative log-likelihood per token, in nats.
 
-    As in a forecast: s1 from the bars before, s2 from the same bars and the true s1. Dropouts are
-    active in training mode.
+    The first `windows.lead` bars are context only and do not count. s1 is predicted from the
+    earlier bars, s2 from the earlier bars and the true s1. Dropouts are active in training mode.
     """
     s1, s2 = windows.s1, windows.s2
     hidden = model.hidden(s1[:, :-1], s2[:, :-1], windows.stamps[:, :-1])

@@ -161,7 +161,7 @@ def test_a_forecast_of_a_week_ago_is_not_used(market: Market, database: str) -> 
     )
 
 
-def test_a_forecast_made_after_the_time_of_the_clock_is_not_used(
+def test_a_forecast_made_after_the_simulated_time_is_not_used(
     market: Market, database: str
 ) -> None:
     store(database, as_of=TODAY + timedelta(days=1))

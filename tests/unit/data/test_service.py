@@ -166,7 +166,7 @@ def test_a_date_of_the_future_fails_its_own_file_and_does_not_move_the_clock(
         service.history("QQQ")
 
 
-def test_crypto_bars_of_a_weekend_advance_the_clock_of_all_files(tmp_path: Path) -> None:
+def test_crypto_bars_of_a_weekend_move_the_current_time_of_every_csv_file(tmp_path: Path) -> None:
     write(tmp_path, "SPY.csv", bars("2024-01-01", 44))  # up to Tuesday, 2024-03-05
     write(tmp_path, "BTC-USD.csv", bars("2024-01-31", 35, "BTC-USD"))  # up to Wednesday, 03-06
     service = csv_service(tmp_path)

@@ -260,7 +260,7 @@ class DelistingSource:
         return pd.DataFrame(prices, index=pd.DatetimeIndex(DAYS))
 
 
-def test_stored_candles_replace_those_of_a_delisted_ticker(database: str) -> None:
+def test_stored_candles_are_used_for_a_delisted_ticker(database: str) -> None:
     source = DelistingSource()
     closes = closes_of(DataService(source, sessions=lambda: get_db_session(database)))
     assert closes("SPY", "1d", MONDAY).tolist() == CLOSES

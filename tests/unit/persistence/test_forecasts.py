@@ -322,7 +322,7 @@ def test_the_latest_forecast_is_cut_to_the_requested_horizon(database: str) -> N
     assert [bar.step for bar in found.bars] == [1, 2]
 
 
-def test_there_is_no_latest_forecast_unless_all_bars_have_exactly_that_as_of(database: str) -> None:
+def test_a_stored_forecast_is_not_that_of_another_horizon_as_of_or_interval(database: str) -> None:
     store(database, forecast())
     assert latest(database, horizon=6) is None
     assert latest(database, as_of=TUESDAY) is None

@@ -1,4 +1,4 @@
-"""Request bodies are read in turn; small ones do not wait for a large one."""
+"""Request bodies take turns to be parsed, so a small one need not wait for a large one."""
 
 import asyncio
 import json
