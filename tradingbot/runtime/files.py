@@ -23,10 +23,12 @@ def replaced(out: Path) -> Iterator[Path]:
     """
     try:
         target = out.resolve()  # a link's target is replaced, not the link
+        if target.is_symlink():  # a loop of links, for which Python 3.13 raises nothing
+            raise OSError(ELOOP, os.strerror(ELOOP))
         is_other = target.exists() and not target.is_file()
     except OSError as error:  # such as a name that is too long
         raise _unwritable(out, error) from error
-    except RuntimeError as error:
+    except RuntimeError as error:  # a loop of links, before Python 3.13
         raise _unwritable(out, OSError(ELOOP, os.strerror(ELOOP))) from error
     if is_other:
         raise ConfigError(f"--out={str(out)!r} is not a file; expected one such as report.html")
