@@ -38,7 +38,7 @@ from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import load_checkpoint
-from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes
 from tradingbot.forecast import QUANTILE_LEVELS, prob_above
 from tradingbot.postprocessing import conformal
 from tradingbot.postprocessing.conformal import widened

@@ -28,7 +28,7 @@ from kronos_space.engine.quantiles import path_quantiles
 from tradingbot.evaluation.significance import interval, resampled
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.candles import PRICES
-from tradingbot.path_events.chances import CLOSE, happened_by_step
+from tradingbot.path_events.event_probabilities import CLOSE, happened_by_step
 from tradingbot.path_events.grammar import parse_events
 from tradingbot.postprocessing.paths import with_served_paths
 from tradingbot.typing import Floats, Times

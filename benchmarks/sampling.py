@@ -41,8 +41,8 @@ from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import load_checkpoint
 from tradingbot.data.service import DataService
 from tradingbot.data.sources.csv_files import CsvSource
+from tradingbot.evaluation.close_outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.metrics import ForecastMetrics, compute_metrics
-from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.training_cutoff import in_training
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.candles import clean

@@ -16,7 +16,7 @@ from tradingbot.errors import ConfigError, DataError
 from tradingbot.formatting import model_text
 from tradingbot.install_command import install_command
 from tradingbot.json_time import JsonTime
-from tradingbot.path_events.chances import EventChance
+from tradingbot.path_events.event_probabilities import EventChance
 
 if TYPE_CHECKING:
     import pandas as pd

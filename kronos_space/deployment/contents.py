@@ -32,7 +32,7 @@ CONTENTS = {
         "__init__.py anchoring.py bar_schedule.py candle_warnings.py candles.py forecaster.py "
         "models.py timestamps.py"
     ),
-    "path_events": "__init__.py chances.py grammar.py",
+    "path_events": "__init__.py event_probabilities.py grammar.py",
     "model": "__init__.py config.py layers.py pretrained.py tokenizer.py transformer.py",
     "server": (
         "__init__.py bodies.py connection.py errors.py file_descriptors.py json_splitting.py "

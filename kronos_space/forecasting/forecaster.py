@@ -33,7 +33,7 @@ from kronos_space.forecasting.candles import (
     repair,
 )
 from kronos_space.forecasting.timestamps import Times, inferred_times, parse_times, time_features
-from kronos_space.path_events.chances import chances
+from kronos_space.path_events.event_probabilities import chances
 from kronos_space.path_events.grammar import Event, parse_events
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings

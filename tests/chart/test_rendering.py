@@ -33,8 +33,8 @@ from tests.support.charts import (
 )
 from tradingbot import __version__
 from tradingbot.errors import ConfigError
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import dispose_engines, get_db_session, init_db
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.url import database_url
 from tradingbot.settings import Settings, Timeouts
 from tradingbot.space.connect import check_space_is_known

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert
 
-from tradingbot.evaluation.outcomes import LEVELS
+from tradingbot.evaluation.close_outcomes import LEVELS
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import HistoricData, KronosForecast, RunLog

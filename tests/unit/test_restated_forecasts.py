@@ -16,7 +16,7 @@ from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.client import KronosClient
 from tradingbot.forecast import Forecast
-from tradingbot.path_events.chances import EventChance
+from tradingbot.path_events.event_probabilities import EventChance
 from tradingbot.persistence.candles import store_candles
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.events import newest_chances, with_stored_events

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from tradingbot.bots.account import CASH, MIN_TRADE, Account, Costs, Fill
+from tradingbot.bots.backtest_corporate_actions import Holdings, PastActions
 from tradingbot.bots.backtest_result import Backtest
-from tradingbot.bots.corporate_actions import Holdings, PastActions
 from tradingbot.bots.performance import hit_rate, performance_stats, realised
 from tradingbot.bots.strategy import FillAt, Strategy, checked_fill
 from tradingbot.bots.ticker_lookup import DELISTED_AFTER

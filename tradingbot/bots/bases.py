@@ -1,6 +1,6 @@
 """Look up what a source of candles knows about the tickers that a bot holds.
 
-Each quantity has a basis: the bar up to which splits are included in it, see `splits.Basis`.
+Each quantity has a basis: the bar up to which splits are included in it, see `split_factors.Basis`.
 """
 
 from datetime import datetime
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from tradingbot.bots.account import CASH
 from tradingbot.bots.orders import read_orders
 from tradingbot.bots.repository import last_trades, read_bot, read_positions, waiting_orders
-from tradingbot.bots.splits import Basis
+from tradingbot.bots.split_factors import Basis
 from tradingbot.bots.ticker_lookup import Frames, TickerFacts, TickerLookup, bar_end
 from tradingbot.persistence.models import BotPosition, BotRow, Trade
 from tradingbot.typing import SessionFactory

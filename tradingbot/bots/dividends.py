@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.repository import trades_since
-from tradingbot.bots.splits import Basis
-from tradingbot.data.corporate_actions import Actions
+from tradingbot.bots.split_factors import Basis
+from tradingbot.data.splits_and_dividends import Actions
 from tradingbot.markets.session_dates import session_date
 
 _A_DAY = timedelta(days=1)  # a session may open on the previous day, in UTC

@@ -25,9 +25,9 @@ from tradingbot.bots.repository import (
     put_worth,
     read_positions,
 )
-from tradingbot.bots.splits import Basis, Unclear, new_shares, newest_closes
+from tradingbot.bots.split_factors import Basis, Unclear, new_shares, newest_closes
 from tradingbot.bots.ticker_lookup import TickerFacts, bar_end
-from tradingbot.data.corporate_actions import Actions
+from tradingbot.data.splits_and_dividends import Actions
 from tradingbot.errors import DataError, DataUnavailable
 from tradingbot.formatting import price_text
 from tradingbot.markets.session_dates import session_date

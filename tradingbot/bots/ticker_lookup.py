@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
-from tradingbot.bots.splits import Basis, newest_closes
-from tradingbot.data.corporate_actions import Actions
+from tradingbot.bots.split_factors import Basis, newest_closes
 from tradingbot.data.service import DataService
+from tradingbot.data.splits_and_dividends import Actions
 from tradingbot.errors import DataError, DataUnavailable
 from tradingbot.markets.calendars import latest_complete_session, session_close, sessions_between
 

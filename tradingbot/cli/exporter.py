@@ -44,7 +44,7 @@ def exporter(
       kronosbot exporter
       curl http://127.0.0.1:9464/metrics
     """
-    from tradingbot.monitoring.exporter import Cached, make_exporter
+    from tradingbot.monitoring.metrics_server import Cached, make_exporter
     from tradingbot.monitoring.snapshot import MAX_AGE, read_snapshot
     from tradingbot.persistence.engine import get_engine
     from tradingbot.persistence.url import database_url as configured_url

@@ -43,7 +43,7 @@ class RunCommand(Command):
     def refuse(self, ctx: Any, error: KronosError) -> NoReturn:
         """Print the summary of a run that did nothing, and end the command."""
         from tradingbot.cli.run_result import print_summary
-        from tradingbot.jobs.orphaned_space import pause_space_of_environment
+        from tradingbot.jobs.pause_unused_spaces import pause_space_of_environment
         from tradingbot.jobs.summary import Ending, RunSummary
 
         summary = RunSummary(Ending.by(error), dry_run=bool(ctx.params.get("dry_run")))

@@ -8,7 +8,7 @@ from tradingbot.cli.run_document import digest, document, outcome_lines
 from tradingbot.cli.run_output import show
 from tradingbot.errors import KronosError
 from tradingbot.jobs.nightly import NightlyJob
-from tradingbot.jobs.orphaned_space import pause_space_of_environment
+from tradingbot.jobs.pause_unused_spaces import pause_space_of_environment
 from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.monitoring.notification import announce
 from tradingbot.persistence.wait_callback import bounded_waits

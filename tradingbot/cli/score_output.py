@@ -11,8 +11,8 @@ from sqlalchemy import Row
 
 from tradingbot.cli.event_output import show_events
 from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.evaluation.close_outcomes import Unresolved
 from tradingbot.evaluation.metrics import MIN_FORECASTS
-from tradingbot.evaluation.outcomes import Unresolved
 from tradingbot.evaluation.rescoring import StoredScores
 from tradingbot.evaluation.scoring import Scoring
 from tradingbot.evaluation.ticker_comparison import TickerComparison, compare_tickers

@@ -10,9 +10,9 @@ import pandas as pd
 
 from tradingbot.data.cache import HistoryCache
 from tradingbot.data.circuit_breaker import CircuitBreaker
-from tradingbot.data.corporate_actions import Actions
 from tradingbot.data.sources.base import SlowToLoad, Source
 from tradingbot.data.sources.registry import open_source
+from tradingbot.data.splits_and_dividends import Actions
 from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.markets.candles import PRICES, Bars, clean, left_out

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tradingbot.evaluation.outcomes import LEVELS
+from tradingbot.evaluation.close_outcomes import LEVELS
 from tradingbot.typing import Floats
 
 WINDOW = 250  # number of newest one-bar returns in the sample

@@ -17,14 +17,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tradingbot.errors import DataError
-from tradingbot.evaluation.outcomes import (
+from tradingbot.evaluation.close_outcomes import (
     Unresolved,
     UnresolvedReason,
     complete_until,
     positions,
 )
 from tradingbot.markets.candles import PRICES
-from tradingbot.path_events.chances import happened_by_step
+from tradingbot.path_events.event_probabilities import happened_by_step
 from tradingbot.path_events.grammar import Event, parse_event
 from tradingbot.persistence.events import StoredChances, event_parts, read_events
 from tradingbot.persistence.ledger import LedgerPart

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tradingbot.evaluation.close_outcomes import Unresolved, UnresolvedReason
 from tradingbot.evaluation.event_outcomes import BarsOf, EventOutcomes, resolve_events
 from tradingbot.evaluation.metrics import MIN_FORECASTS
-from tradingbot.evaluation.outcomes import Unresolved, UnresolvedReason
 from tradingbot.evaluation.significance import interval, resampled, share_interval, wilson_interval
 from tradingbot.persistence.events import delete_event_scores_before, store_event_scores
 from tradingbot.persistence.models import ALL_EVENTS, ALL_STEPS, ALL_SYMBOLS

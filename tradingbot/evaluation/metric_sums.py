@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tradingbot.evaluation.baselines import ewma_walk_quantiles, random_walk_quantiles
-from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
+from tradingbot.evaluation.close_outcomes import LEVELS, ForecastOutcomes
 from tradingbot.typing import Floats
 
 BANDS = {50: (0.25, 0.75), 80: (0.1, 0.9), 90: (0.05, 0.95)}

@@ -11,18 +11,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes
+from tradingbot.evaluation.forecast_losses import STEP_BITS, MaturedForecasts
 from tradingbot.evaluation.information_coefficient import (
     MIN_TICKERS,
     Correlations,
     Moves,
     correlations,
 )
-from tradingbot.evaluation.matured import STEP_BITS, MaturedForecasts
 from tradingbot.evaluation.metric_formulas import MIN_FORECASTS as MIN_FORECASTS
 from tradingbot.evaluation.metric_formulas import ForecastMetrics as ForecastMetrics
 from tradingbot.evaluation.metric_formulas import SessionSums, measure
 from tradingbot.evaluation.metric_sums import SUMS, by_key
-from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.typing import Floats
 
 

@@ -10,15 +10,15 @@ from sqlalchemy import Row
 
 from tradingbot.data.service import DataService
 from tradingbot.errors import DatabaseError
+from tradingbot.evaluation.close_outcomes import closes_of
 from tradingbot.evaluation.event_outcomes import bars_of
 from tradingbot.evaluation.event_scoring import EventScoring, score_events
-from tradingbot.evaluation.outcomes import closes_of
 from tradingbot.evaluation.scoring import Scoring, score
 from tradingbot.persistence.damage import warn_of_damaged_rows
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.events import read_event_scores
 from tradingbot.persistence.ledger import has_forecasts
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.runs import last_source
 from tradingbot.persistence.scores import read_scores
 from tradingbot.persistence.url import database_exists, redact

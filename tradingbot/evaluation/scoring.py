@@ -17,13 +17,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from tradingbot.evaluation.close_outcomes import Closes, Unresolved, UnresolvedReason
+from tradingbot.evaluation.forecast_loss_cache import MaturedPart, matured_parts
+from tradingbot.evaluation.forecast_losses import MaturedForecasts
 from tradingbot.evaluation.information_coefficient import Correlations
-from tradingbot.evaluation.matured import MaturedForecasts
-from tradingbot.evaluation.maturing import MaturedPart, matured_parts
 from tradingbot.evaluation.metric_formulas import SessionSums, measure
 from tradingbot.evaluation.metrics import MetricAccumulator
-from tradingbot.evaluation.outcomes import Closes, Unresolved, UnresolvedReason
-from tradingbot.persistence.matured import forget_others, read_correlations, store_correlations
+from tradingbot.persistence.forecast_losses import (
+    forget_others,
+    read_correlations,
+    store_correlations,
+)
 from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS, SERVED
 from tradingbot.persistence.open_forecasts import ledger_keys
 from tradingbot.persistence.scores import delete_scores_before, last_scored_at, store_scores
@@ -80,9 +84,9 @@ def score(
     """Recompute and store the scores of all models and tickers, or of one model or some tickers.
 
     With `resume`, only unsettled forecasts are read from the ledger, and stored losses of settled
-    forecasts are reused. The result is the same (see `maturing`). With `symbols`, the scores over
-    all tickers are not changed. Scores of deleted forecasts are deleted. Scores of a ticker whose
-    candles are not available now are kept.
+    forecasts are reused. The result is the same (see `forecast_loss_cache`). With `symbols`, the
+    scores over all tickers are not changed. Scores of deleted forecasts are deleted. Scores of a
+    ticker whose candles are not available now are kept.
     """
     run = _ScoringRun(sessions, utcnow())
     with sessions() as session:

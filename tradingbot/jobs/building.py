@@ -9,7 +9,7 @@ from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.nightly import NightlyJob
 from tradingbot.jobs.options import JobOptions
 from tradingbot.jobs.steps import Forecaster
-from tradingbot.runtime.locking import Lock
+from tradingbot.runtime.lock_interface import Lock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
 from tradingbot.space.connect import check_space_is_known, open_space

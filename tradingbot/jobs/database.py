@@ -10,13 +10,13 @@ from tradingbot.environment import environment
 from tradingbot.errors import DatabaseError, DatabaseUnavailable
 from tradingbot.jobs.sharding import Shard
 from tradingbot.persistence.damage import warn_of_damaged_rows
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import get_db_session, get_engine, init_db
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.partitions import add_partitions
 from tradingbot.persistence.run_log import SpaceNotes
 from tradingbot.persistence.url import database_exists, database_url, redact
 from tradingbot.runtime.clock import utcnow
-from tradingbot.runtime.locking import Lock, NoLock
+from tradingbot.runtime.lock_interface import Lock, NoLock
 from tradingbot.space.orphaned_space import NoWakeLog, WakeLog
 from tradingbot.typing import SessionFactory
 

@@ -14,7 +14,7 @@ from tradingbot.jobs.challengers import Challengers, Night, OpenOther
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.lineup import Lineup, lineup_of
 from tradingbot.jobs.options import JobOptions
-from tradingbot.jobs.orphaned_space import Unused, pause_unused_spaces
+from tradingbot.jobs.pause_unused_spaces import Unused, pause_unused_spaces
 from tradingbot.jobs.postprocessing import NightlyPostprocessing, answered
 from tradingbot.jobs.run_lock import await_lock, check_at_work
 from tradingbot.jobs.sharding import WHOLE
@@ -29,11 +29,11 @@ from tradingbot.jobs.steps import (
     score_forecasts,
 )
 from tradingbot.jobs.summary import Ending, PhaseTimer, RunSummary, Status, TickerOutcomes
+from tradingbot.persistence.database_locks import locked
 from tradingbot.persistence.forecasts import store_forecasts
-from tradingbot.persistence.locks import locked
 from tradingbot.persistence.run_log import RunLogWriter
 from tradingbot.persistence.transactions import retried
-from tradingbot.runtime.locking import Lock
+from tradingbot.runtime.lock_interface import Lock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Settings

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from tradingbot.data.stored_candles import bars_in_database
 from tradingbot.errors import KronosError, RunOvertaken
-from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes, resolve_outcomes
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.steps import INTERVAL, Histories
 from tradingbot.path_events.grammar import Event

@@ -12,7 +12,7 @@ from tradingbot.jobs.sharding import Shard
 from tradingbot.persistence.runs import is_unfinished
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.clock import now
-from tradingbot.runtime.locking import Holder, Lock
+from tradingbot.runtime.lock_interface import Holder, Lock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.retry import poll
 from tradingbot.settings import Settings, Timeouts

@@ -18,9 +18,9 @@ from tradingbot.jobs.model_status import Model as Model
 from tradingbot.jobs.model_status import models_of, read_models
 from tradingbot.markets.calendars import calendar_gap, latest_complete_session, sessions_between
 from tradingbot.persistence.damage import damaged_rows
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.forecast_queries import NewestForecast, newest_forecasts
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import KronosForecast, KronosPrediction, RunLog
 from tradingbot.persistence.runs import Run, bad_runs, last_runs
 from tradingbot.persistence.schema import schema_version, table_names

@@ -14,9 +14,9 @@ from tradingbot.errors import (
     KronosError,
 )
 from tradingbot.evaluation import scoring
+from tradingbot.evaluation.close_outcomes import closes_of
 from tradingbot.evaluation.event_outcomes import bars_of
 from tradingbot.evaluation.event_scoring import score_events
-from tradingbot.evaluation.outcomes import closes_of
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.options import JobOptions

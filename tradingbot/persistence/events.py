@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Row, delete, func, inspect, select
 
 from tradingbot.forecast import Forecast, price_scale
-from tradingbot.path_events.chances import EventChance
+from tradingbot.path_events.event_probabilities import EventChance
 from tradingbot.path_events.grammar import parse_event
 from tradingbot.persistence.columns import columns_of, primary_key_of
 from tradingbot.persistence.event_models import KronosEvent, KronosEventScore

@@ -16,6 +16,7 @@ from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.persistence.columns import columns_of
 from tradingbot.persistence.damage import damaged
 from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.forecast_losses import forget_older
 from tradingbot.persistence.forecast_rows import (
     EVENT_KEY,
     check_storable,
@@ -25,7 +26,6 @@ from tradingbot.persistence.forecast_rows import (
     prediction_row,
     vintage_of,
 )
-from tradingbot.persistence.matured import forget_older
 from tradingbot.persistence.models import (
     HistoricData,
     KronosEvent,

@@ -22,8 +22,8 @@ from tradingbot.persistence.columns import Base as Base
 from tradingbot.persistence.event_models import ALL_EVENTS as ALL_EVENTS
 from tradingbot.persistence.event_models import KronosEvent as KronosEvent
 from tradingbot.persistence.event_models import KronosEventScore as KronosEventScore
-from tradingbot.persistence.matured_models import KronosMatured as KronosMatured
-from tradingbot.persistence.matured_models import KronosMaturedPart as KronosMaturedPart
+from tradingbot.persistence.forecast_loss_models import KronosMatured as KronosMatured
+from tradingbot.persistence.forecast_loss_models import KronosMaturedPart as KronosMaturedPart
 from tradingbot.runtime.clock import utcnow
 
 # the newest migration; init_db compares it with the database to see whether to upgrade

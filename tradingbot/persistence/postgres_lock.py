@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tradingbot.errors import ConfigError
 from tradingbot.persistence.failures import unreachable
 from tradingbot.persistence.url import redact
-from tradingbot.runtime.locking import Holder, Mode
+from tradingbot.runtime.lock_interface import Holder, Mode
 from tradingbot.runtime.signals import signals_held
 
 ROUNDS = 50  # attempts at making a pooler switch sessions

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tradingbot.persistence.models import RunLog
-from tradingbot.runtime.locking import Lock
+from tradingbot.runtime.lock_interface import Lock
 from tradingbot.settings import MAX_SHARDS
 
 JOB = "kronosbot"  # value of run_logs.name for runs of the job

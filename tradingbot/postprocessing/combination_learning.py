@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError
-from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes, resolve_outcomes
 from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS
 from tradingbot.markets.symbols import asset_class
 from tradingbot.persistence.ledger import (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes
 from tradingbot.markets.symbols import asset_class
 from tradingbot.postprocessing.bands import (
     ALL_CLASSES,

@@ -8,7 +8,7 @@ import numpy as np
 
 from tradingbot.errors import DataError
 from tradingbot.forecast import Forecast
-from tradingbot.path_events.chances import CLOSE, HIGH, LOW, OPEN, chances
+from tradingbot.path_events.event_probabilities import CLOSE, HIGH, LOW, OPEN, chances
 from tradingbot.path_events.grammar import Event
 from tradingbot.typing import Floats
 

@@ -12,7 +12,7 @@ import pandas as pd
 from tradingbot.data.service import DataService
 from tradingbot.data.stored_candles import bars_in_database
 from tradingbot.errors import DataError
-from tradingbot.evaluation.outcomes import (
+from tradingbot.evaluation.close_outcomes import (
     ForecastOutcomes,
     Unresolved,
     UnresolvedReason,

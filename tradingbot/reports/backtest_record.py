@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tradingbot.errors import ConfigError
-from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes
 from tradingbot.evaluation.training_cutoff import trained_until
 from tradingbot.forecast import QUANTILE_LEVELS, prob_above
 from tradingbot.jobs.status import Status

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tradingbot.evaluation.close_outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
-from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.significance import interval, resampled
 from tradingbot.reports.record import Record
 from tradingbot.typing import Floats

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tradingbot.data.stored_candles import Candles
 from tradingbot.errors import DatabaseError, DataError
-from tradingbot.evaluation.outcomes import (
+from tradingbot.evaluation.close_outcomes import (
     ForecastOutcomes,
     Unresolved,
     UnresolvedReason,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, KronosError
-from tradingbot.runtime.locking import Lock
+from tradingbot.runtime.lock_interface import Lock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings, check_recipient, which_space
 from tradingbot.settings.models import AskedModel

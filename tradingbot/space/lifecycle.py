@@ -19,7 +19,7 @@ from tenacity import RetryCallState, wait_fixed, wait_random
 from tradingbot.errors import DatabaseError, HubError, HubRefused, KronosError
 from tradingbot.formatting import quoted
 from tradingbot.persistence.transactions import retried
-from tradingbot.runtime.locking import Lock, NoLock
+from tradingbot.runtime.lock_interface import Lock, NoLock
 from tradingbot.runtime.retry import growing, poll
 from tradingbot.runtime.signals import asked_to_stop, signals_held
 from tradingbot.settings import PausePolicy

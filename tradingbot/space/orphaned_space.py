@@ -13,7 +13,7 @@ from tenacity import wait_fixed
 
 from tradingbot.errors import HubError, KronosError
 from tradingbot.runtime.clock import now
-from tradingbot.runtime.locking import Holder, Lock
+from tradingbot.runtime.lock_interface import Holder, Lock
 from tradingbot.runtime.retry import poll
 from tradingbot.runtime.signals import asked_to_stop, signals_held
 from tradingbot.settings import PausePolicy

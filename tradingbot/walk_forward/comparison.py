@@ -10,8 +10,8 @@ import pandas as pd
 
 from tradingbot.combination_shares import RANDOM_WALK
 from tradingbot.errors import ConfigError
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes
 from tradingbot.evaluation.metric_sums import BANDS, crps
-from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.significance import interval, resampled
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.typing import Floats

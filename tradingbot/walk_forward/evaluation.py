@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tradingbot.errors import ConfigError
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes
 from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
-from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.walk_forward.postprocessing_chain import Chain, bars_of, chain
 from tradingbot.walk_forward.results import (
     outcomes_of,

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tradingbot.combination_shares import EWMA_WALK, RANDOM_WALK
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes
 from tradingbot.evaluation.metric_sums import BANDS, crps
 from tradingbot.evaluation.metrics import MIN_FORECASTS
-from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.significance import interval, resampled
 from tradingbot.evaluation.training_cutoff import InTraining
 from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS

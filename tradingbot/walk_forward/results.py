@@ -27,7 +27,7 @@ from typing import Any, Self
 import pandas as pd
 
 from tradingbot.errors import ConfigError
-from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes
 from tradingbot.evaluation.training_cutoff import InTraining, in_training
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.walk_forward.appended_csv import AppendedCsv

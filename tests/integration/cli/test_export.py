@@ -20,7 +20,7 @@ from tradingbot.cli.main import app
 from tradingbot.cli.options import Format
 from tradingbot.errors import ConfigError
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.path_events.chances import EventChance
+from tradingbot.path_events.event_probabilities import EventChance
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.events import store_event_scores
 from tradingbot.persistence.forecasts import store_forecasts

@@ -20,8 +20,8 @@ from tests.support.space_server import launch
 from tradingbot.data.service import DataService
 from tradingbot.jobs.options import JobOptions
 from tradingbot.jobs.steps import requests_for
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import KronosForecast, RunLog
 from tradingbot.settings import Settings
 

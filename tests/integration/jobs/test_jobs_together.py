@@ -12,7 +12,7 @@ from tests.support import commands
 from tests.support.hub import Hub
 from tests.support.jobs import KRONOSBOT, NANO, job, of_hub, rows, runs
 from tests.support.space_server import launch
-from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.database_locks import open_lock
 
 SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]
 

@@ -23,7 +23,7 @@ from tests.support.space_server import launch
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosForecast
-from tradingbot.space.hub import ATTEMPTS
+from tradingbot.space.hub_calls import ATTEMPTS
 
 SESSIONS = [  # in New York after Thursday 2013-02-21, the as_of of the sample
     datetime(2013, 2, 22), datetime(2013, 2, 25), datetime(2013, 2, 26),

@@ -20,8 +20,8 @@ from tests.support.jobs import of_hub
 from tests.support.pgbouncer import pooled
 from tests.support.quick_job import HURRIED
 from tradingbot.cli.main import app
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import get_db_session, init_db
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.run_log import RunLogWriter
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import use_timeouts

@@ -23,7 +23,8 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.settings import PausePolicy, Settings, Timeouts
 from tradingbot.space.connect import open_space
-from tradingbot.space.hub import ATTEMPTS, HubSpace, is_private_space
+from tradingbot.space.hub import HubSpace, is_private_space
+from tradingbot.space.hub_calls import ATTEMPTS
 from tradingbot.space.lifecycle import running_space
 from tradingbot.space.local import free_port
 

@@ -21,12 +21,12 @@ from sqlalchemy import select, text
 from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.client import KronosClient
 from tradingbot.errors import DatabaseUnavailable, HubError
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import dispose_engines, get_db_session
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import RunLog
 from tradingbot.persistence.run_log import RunLogWriter
 from tradingbot.runtime.clock import utcnow
-from tradingbot.runtime.locking import Lock
+from tradingbot.runtime.lock_interface import Lock
 from tradingbot.settings import PausePolicy, Timeouts
 from tradingbot.space.hub import HubSpace
 from tradingbot.space.lifecycle import running_space
@@ -137,7 +137,7 @@ def test_when_the_start_fails_no_run_waits_for_ever(hub: Hub, stay: Stay) -> Non
 
 HOLDER = """
 import sys, time
-from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.database_locks import open_lock
 lock = open_lock(sys.argv[1], sys.argv[2])
 assert lock.try_exclusive()
 print("held", flush=True)

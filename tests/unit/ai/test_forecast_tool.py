@@ -16,7 +16,7 @@ from sqlalchemy import text
 from tests.support.market import Market, flat_forecast
 from tradingbot.ai.forecast_document import ForecastDocument, NoForecast
 from tradingbot.ai.forecast_text import forecast_text
-from tradingbot.path_events.chances import EventChance
+from tradingbot.path_events.event_probabilities import EventChance
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.runtime.clock import utcnow

@@ -24,7 +24,7 @@ from tradingbot.ai.mcp.documents import NoArguments, Tickers
 from tradingbot.ai.mcp.server import FAN, make_server
 from tradingbot.ai.mcp.tools import KronosTools, Tool
 from tradingbot.evaluation.rescoring import rescore
-from tradingbot.path_events.chances import EventChance
+from tradingbot.path_events.event_probabilities import EventChance
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.runtime.progress import ProgressReporter

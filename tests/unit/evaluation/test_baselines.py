@@ -16,7 +16,7 @@ from tradingbot.evaluation.baselines import (
     random_walk_quantiles,
     range_walk_quantiles,
 )
-from tradingbot.evaluation.outcomes import LEVELS
+from tradingbot.evaluation.close_outcomes import LEVELS
 
 
 def candles(returns: np.ndarray) -> pd.Series:

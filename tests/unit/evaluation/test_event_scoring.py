@@ -16,9 +16,9 @@ from tests.support.records import LAST, NOW, Past
 from tradingbot.cli.score_output import score_document, show_stored
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError
+from tradingbot.evaluation.close_outcomes import Unresolved, UnresolvedReason
 from tradingbot.evaluation.event_outcomes import EventOutcomes, bars_of, resolve_events
 from tradingbot.evaluation.event_scoring import EventScoring, score_events
-from tradingbot.evaluation.outcomes import Unresolved, UnresolvedReason
 from tradingbot.evaluation.rescoring import StoredScores
 from tradingbot.evaluation.scoring import Scoring
 from tradingbot.markets.candles import PRICES
@@ -32,7 +32,7 @@ PAST = Past(["AAPL", "IBM"], sessions=40, horizon=3)
 
 @pytest.fixture(autouse=True)
 def on_the_last_evening(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tradingbot.evaluation.outcomes.utcnow", lambda: NOW)
+    monkeypatch.setattr("tradingbot.evaluation.close_outcomes.utcnow", lambda: NOW)
 
 
 @cache

@@ -12,6 +12,7 @@ import scoringrules
 from scipy import fft, stats
 
 from tradingbot.evaluation.baselines import random_walk_quantiles
+from tradingbot.evaluation.close_outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.metric_sums import crps
 from tradingbot.evaluation.metrics import (
     MIN_FORECASTS,
@@ -19,7 +20,6 @@ from tradingbot.evaluation.metrics import (
     MetricAccumulator,
     compute_metrics,
 )
-from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.significance import (
     diebold_mariano,
     share_interval,

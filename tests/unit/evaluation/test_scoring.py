@@ -15,8 +15,8 @@ from sqlalchemy import delete, event, insert, select, update
 from tests.support.records import LAST, Past
 from tradingbot.cli.score_output import score_document, show_scores
 from tradingbot.errors import DataError, DataUnavailable
+from tradingbot.evaluation.close_outcomes import LEVELS, ForecastOutcomes, resolve_outcomes
 from tradingbot.evaluation.metrics import compute_metrics
-from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes, resolve_outcomes
 from tradingbot.evaluation.rescoring import StoredScores
 from tradingbot.evaluation.scoring import Scoring, score, scored_since
 from tradingbot.evaluation.track_record import crps_skill, track_record

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from tradingbot.evaluation.close_outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.metrics import compute_metrics
-from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.sequential_testing import anytime_skill_interval
 from tradingbot.evaluation.significance import (
     benjamini_hochberg,

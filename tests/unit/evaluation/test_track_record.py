@@ -29,9 +29,9 @@ from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.status import read_status
 from tradingbot.jobs.steps import score_forecasts
 from tradingbot.jobs.summary import PhaseTimer
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecasts import store_forecasts
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import ALL_SYMBOLS, KronosScore
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import LookAhead

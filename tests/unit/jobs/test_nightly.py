@@ -21,7 +21,7 @@ from tests.support.postgres import Postgres
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
-from tradingbot.evaluation.outcomes import ForecastOutcomes, closes_of, resolve_outcomes
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes, closes_of, resolve_outcomes
 from tradingbot.jobs import postprocessing
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.nightly import JobOptions, NightlyJob
@@ -29,8 +29,8 @@ from tradingbot.jobs.run_lock import await_lock
 from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.markets.calendars import session_close
 from tradingbot.path_events.grammar import parse_events
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import get_db_session, get_engine
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import (
     KronosEvent,
     KronosForecast,

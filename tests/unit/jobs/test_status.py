@@ -18,9 +18,9 @@ from tradingbot.cli.status_output import show_status, status_document
 from tradingbot.errors import DatabaseError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.jobs.status import Model, Status, Ticker, read_status
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import get_db_session, get_engine, read_only_session
 from tradingbot.persistence.forecasts import store_forecasts
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import BotRow, KronosPrediction, KronosScore, RunLog
 from tradingbot.persistence.runs import LONGEST_RUN, Run
 from tradingbot.postprocessing.bands import ALL_CLASSES
@@ -212,7 +212,7 @@ def test_the_last_runs_are_reported_newest_first_with_their_results(database: st
 def test_a_run_without_a_process_counts_as_killed_immediately(database: str) -> None:
     store(database, forecast("SPY", FRIDAY))
     take = (
-        "from tradingbot.persistence.locks import open_lock\n"
+        "from tradingbot.persistence.database_locks import open_lock\n"
         f"lock = open_lock({database!r}, 'run 0/1')"
     )
     subprocess.run([sys.executable, "-c", f"{take}\nassert lock.try_exclusive()"], check=True)

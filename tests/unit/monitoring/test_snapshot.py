@@ -11,13 +11,13 @@ from tradingbot.errors import ConfigError, HubRefused
 from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.monitoring.metrics import metrics_text
 from tradingbot.monitoring.snapshot import read_snapshot
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import (
     dispose_engines,
     get_db_session,
     init_db,
     read_only_session,
 )
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.monitoring_queries import space_is_awake
 from tradingbot.persistence.run_log import RunLogWriter
 from tradingbot.runtime.clock import utcnow

@@ -14,7 +14,7 @@ from tradingbot.path_events.grammar import MAX_EVENTS, parse_event, parse_events
 PACKAGES = (kronos_space.path_events, tradingbot.path_events)
 
 
-@pytest.mark.parametrize("name", ["__init__.py", "chances.py", "grammar.py"])
+@pytest.mark.parametrize("name", ["__init__.py", "event_probabilities.py", "grammar.py"])
 def test_both_packages_contain_the_same_module(name: str) -> None:
     files = [Path(package.__path__[0], name) for package in PACKAGES]
     assert files[0].read_text() == files[1].read_text()

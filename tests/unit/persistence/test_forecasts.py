@@ -18,7 +18,7 @@ from tests.support import commands
 from tradingbot.bots.universe import active_symbols
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.fingerprint import bars_hash
-from tradingbot.path_events.chances import EventChance
+from tradingbot.path_events.event_probabilities import EventChance
 from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecast_queries import (
     forecast_rows,

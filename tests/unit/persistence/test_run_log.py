@@ -12,8 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseUnavailable
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import RunLog
 from tradingbot.persistence.run_log import RunLogWriter
 from tradingbot.persistence.runs import bad_runs, is_unfinished, last_runs

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from tests.support.postgres import DatabaseProxy, running_postgres
 from tradingbot.errors import DatabaseUnavailable
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import dispose_engines, get_db_session
-from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.wait_callback import bounded_waits
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.settings import Timeouts

@@ -25,7 +25,7 @@ from tradingbot.cli.main import app
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import DatabaseError, DatabaseUnavailable, DataError
-from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, recorded_revision
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.nightly import JobOptions, NightlyJob
@@ -483,7 +483,7 @@ def watched(work: Callable[..., Any], url: str, waiting: list[int]) -> Callable[
     "name",
     [
         "tradingbot.jobs.postprocessing.fit",
-        "tradingbot.evaluation.outcomes._joined",
+        "tradingbot.evaluation.close_outcomes._joined",
         "tradingbot.evaluation.scoring.MetricAccumulator.of_matured",
         "tradingbot.persistence.ledger._columns",
     ],

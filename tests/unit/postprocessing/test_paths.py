@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
-from tradingbot.path_events.chances import happened_by_step
+from tradingbot.path_events.event_probabilities import happened_by_step
 from tradingbot.path_events.grammar import parse_event
 from tradingbot.postprocessing.paths import with_served_paths
 from tradingbot.typing import Floats

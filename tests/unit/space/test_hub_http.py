@@ -27,7 +27,8 @@ from tradingbot.errors import ConfigError, HubError, HubRefused
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
 from tradingbot.space.connect import open_space
-from tradingbot.space.hub import ATTEMPTS, LOG_LINES, HubSpace
+from tradingbot.space.hub import LOG_LINES, HubSpace
+from tradingbot.space.hub_calls import ATTEMPTS
 
 GOOD = json.dumps(RUNTIME).encode()
 SLOW_ONES = [name for name in transports(GOOD, "") if name.startswith(SLOW)]

@@ -14,7 +14,7 @@ from kronos_space.schemas import ForecastRequest, read_request
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint
 from tests.support.candles import bars, request
-from tradingbot.path_events import chances, grammar
+from tradingbot.path_events import event_probabilities, grammar
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_events_are_counted_on_the_same_paths_as_by_the_bots(forecaster: Forecas
     [answer] = forecaster.forecast([checked(return_paths=True, samples=50, events=events)])
     paths, last_close = np.array(answer["paths"]), answer["last_close"]
     asked = grammar.parse_events(events)
-    expected = chances.chances(asked, paths, last_close)
+    expected = event_probabilities.chances(asked, paths, last_close)
     assert answer["events"] == [
         {key: value if key == "event" else value and pytest.approx(value) for key, value in item}
         for item in (asdict(chance).items() for chance in expected)

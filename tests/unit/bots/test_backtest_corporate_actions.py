@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.support.market import ScriptedBot
-from tests.unit.bots.test_splits import CLOSES, DAYS, CorporateActionSource, bot
+from tests.unit.bots.test_split_factors import CLOSES, DAYS, CorporateActionSource, bot
 from tradingbot.bots.backtest import Backtest
 from tradingbot.bots.bot import Bot
 from tradingbot.settings import Settings

@@ -9,7 +9,7 @@ from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, DatabaseError
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.sharding import WHOLE, Shard
-from tradingbot.runtime.locking import NoLock
+from tradingbot.runtime.lock_interface import NoLock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
 from tradingbot.settings.models import AskedModel, parse_models

@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 from tests.support.market import Market, ScriptedBot
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.manual_corrections import close_position, set_quantity
-from tradingbot.bots.splits import Basis, Unclear, new_shares
+from tradingbot.bots.split_factors import Basis, Unclear, new_shares
 from tradingbot.data.service import DataService
 from tradingbot.errors import BotError, DataError, DataUnavailable, TradeRefused, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions

@@ -9,7 +9,7 @@ one ticker by one model. A part is recomputed in full if
 
 - the part is not stored, or was stored by another VERSION of this code;
 - its oldest forecast has changed, or the ledger has got a new forecast that is older than the
-  settled ones (`persistence.matured.forget_older`);
+  settled ones (`persistence.forecast_losses.forget_older`);
 - its closes within LOOKBACK have changed by more than a common factor. A split changes all closes
   by a common factor, which does not matter.
 """
@@ -24,14 +24,7 @@ import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError
-from tradingbot.evaluation.matured import (
-    ByRevision,
-    MaturedForecasts,
-    added,
-    by_quarter,
-    by_revision,
-)
-from tradingbot.evaluation.outcomes import (
+from tradingbot.evaluation.close_outcomes import (
     BEFORE,
     Closes,
     Unresolved,
@@ -40,15 +33,22 @@ from tradingbot.evaluation.outcomes import (
     known_closes,
     resolve,
 )
-from tradingbot.evaluation.settled import Settled, closes_as_arrays
+from tradingbot.evaluation.forecast_losses import (
+    ByRevision,
+    MaturedForecasts,
+    added,
+    by_quarter,
+    by_revision,
+)
+from tradingbot.evaluation.stored_forecast_losses import Settled, closes_as_arrays
 from tradingbot.persistence.engine import has_one_connection
-from tradingbot.persistence.ledger import LedgerPart, LedgerRows, read_part
-from tradingbot.persistence.matured import (
+from tradingbot.persistence.forecast_losses import (
     PartKey,
     StoredPart,
     read_matured,
     store_matured,
 )
+from tradingbot.persistence.ledger import LedgerPart, LedgerRows, read_part
 from tradingbot.persistence.open_forecasts import count_forecasts, read_open
 from tradingbot.runtime.concurrency import read_ahead
 from tradingbot.typing import SessionFactory

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.support.market import Market
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
-from tradingbot.evaluation.outcomes import (
+from tradingbot.evaluation.close_outcomes import (
     LEVELS,
     ForecastOutcomes,
     Unresolved,

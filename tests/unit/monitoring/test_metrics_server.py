@@ -15,7 +15,7 @@ from tests.support.postgres import DatabaseProxy, Postgres
 from tests.support.records import Past
 from tradingbot.errors import ConfigError, DatabaseUnavailable
 from tradingbot.jobs.status import Status
-from tradingbot.monitoring.exporter import Cached, make_exporter
+from tradingbot.monitoring.metrics_server import Cached, make_exporter
 from tradingbot.monitoring.snapshot import Snapshot, read_snapshot
 from tradingbot.settings import Settings
 

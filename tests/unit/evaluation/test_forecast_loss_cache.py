@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session
 
 from tests.support.records import Past
 from tradingbot.errors import DataUnavailable
-from tradingbot.evaluation import maturing
-from tradingbot.evaluation.matured import MaturedForecasts
+from tradingbot.evaluation import forecast_loss_cache
+from tradingbot.evaluation.forecast_losses import MaturedForecasts
 from tradingbot.evaluation.scoring import Scoring, score
 from tradingbot.persistence.engine import dispose_engines, get_db_session, get_engine
-from tradingbot.persistence.matured import forget_older
+from tradingbot.persistence.forecast_losses import forget_older
 from tradingbot.persistence.models import KronosForecast, KronosMatured, KronosMaturedPart
 from tradingbot.persistence.scores import read_scores
 
@@ -78,7 +78,7 @@ def keep(url: str, *days: datetime, symbols: Any = SYMBOLS, **columns: Any) -> N
 def test_only_a_database_with_several_connections_is_read_ahead_in_another_thread(
     sqlite_url: str, in_memory: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maturing, "_TICKERS", 2)
+    monkeypatch.setattr(forecast_loss_cache, "_TICKERS", 2)
     url = "sqlite://" if in_memory else sqlite_url
     threads = set()
 
@@ -182,8 +182,8 @@ def test_a_night_reads_only_unsettled_forecasts(sqlite_url: str) -> None:
 def test_candles_are_requested_as_far_back_as_the_job_stores_them(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maturing, "LOOKBACK", timedelta(days=90))
-    monkeypatch.setattr(maturing, "_BARS", 50)
+    monkeypatch.setattr(forecast_loss_cache, "LOOKBACK", timedelta(days=90))
+    monkeypatch.setattr(forecast_loss_cache, "_BARS", 50)
     keep(sqlite_url, *DAYS)
     market = Market(DAYS[-1])
     go_on(sqlite_url, market)
@@ -262,7 +262,7 @@ def test_damaged_or_outdated_intermediate_results_are_computed_again(
     go_on(database, market)
     before = scores(database)
     values: dict[str, tuple[Any, dict[str, Any]]] = {
-        "another version": (KronosMaturedPart, {"version": maturing.VERSION + 1}),
+        "another version": (KronosMaturedPart, {"version": forecast_loss_cache.VERSION + 1}),
         "cut": (KronosMatured, {"forecasts": b"\x01\x02"}),
         "empty": (KronosMatured, {"forecasts": b""}),
         "closes": (KronosMaturedPart, {"closes": b"\x00" * 24}),

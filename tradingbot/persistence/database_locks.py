@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from tradingbot.errors import RunOvertaken
 from tradingbot.persistence.engine import get_engine
-from tradingbot.persistence.file_lock import FileLock
 from tradingbot.persistence.postgres_lock import PostgresLock
+from tradingbot.persistence.sqlite_lock import FileLock
 from tradingbot.persistence.url import in_memory
-from tradingbot.runtime.locking import Lock, NoLock
+from tradingbot.runtime.lock_interface import Lock, NoLock
 from tradingbot.typing import SessionFactory
 
 

@@ -14,7 +14,7 @@ from tradingbot.errors import DatabaseError
 from tradingbot.formatting import quoted
 from tradingbot.persistence.url import is_there
 from tradingbot.runtime.clock import now
-from tradingbot.runtime.locking import Holder
+from tradingbot.runtime.lock_interface import Holder
 from tradingbot.runtime.signals import signals_held
 
 MAX_TEXT = 4096  # characters of a lock file to read

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from tradingbot.bots.account import Account, Fill
-from tradingbot.bots.splits import first_bar, leaves_out
+from tradingbot.bots.split_factors import first_bar, leaves_out
 from tradingbot.bots.ticker_lookup import DELISTED_AFTER
-from tradingbot.data.corporate_actions import Actions
+from tradingbot.data.splits_and_dividends import Actions
 from tradingbot.markets.candles import PRICES
 from tradingbot.markets.session_dates import session_date
 from tradingbot.markets.symbols import may_pay_dividends

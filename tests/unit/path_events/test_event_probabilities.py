@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradingbot.path_events.chances import chances, happened_by_step, wilson
+from tradingbot.path_events.event_probabilities import chances, happened_by_step, wilson
 from tradingbot.path_events.grammar import parse_event
 from tradingbot.typing import Floats
 

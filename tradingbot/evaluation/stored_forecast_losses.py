@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tradingbot.evaluation.matured import ByQuarter, MaturedForecasts
-from tradingbot.evaluation.outcomes import UnresolvedReason
+from tradingbot.evaluation.close_outcomes import UnresolvedReason
+from tradingbot.evaluation.forecast_losses import ByQuarter, MaturedForecasts
+from tradingbot.persistence.forecast_losses import StoredPart
 from tradingbot.persistence.ledger import LedgerPart
-from tradingbot.persistence.matured import StoredPart
 from tradingbot.typing import Floats
 
 _SAME = 1e-12  # closes with a smaller relative difference count as equal

@@ -16,9 +16,9 @@ from sqlalchemy import text
 
 from tests.support.pgbouncer import pooled
 from tradingbot.errors import ConfigError, DatabaseError
+from tradingbot.persistence.database_locks import open_lock
 from tradingbot.persistence.engine import get_engine
-from tradingbot.persistence.locks import open_lock
-from tradingbot.runtime.locking import Lock
+from tradingbot.runtime.lock_interface import Lock
 
 RUN = "run 0/1"
 
@@ -153,7 +153,7 @@ def test_locks_with_other_names_or_databases_are_independent(database: str, tmp_
 @pytest.mark.integration
 def test_the_lock_of_a_killed_process_vanishes(database: str) -> None:
     program = (
-        "import sys, time; from tradingbot.persistence.locks import open_lock\n"
+        "import sys, time; from tradingbot.persistence.database_locks import open_lock\n"
         f"lock = open_lock({database!r}, {RUN!r})\n"
         "assert lock.try_exclusive()\n"
         "print('held', flush=True)\n"

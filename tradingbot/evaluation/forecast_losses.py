@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tradingbot.evaluation.close_outcomes import ForecastOutcomes
 from tradingbot.evaluation.metric_sums import BANDS, SUMS, band_edges, crps, walk_losses
-from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.persistence.models import PARTS, SERVED
 from tradingbot.typing import Floats, Times
 
