@@ -1,4 +1,4 @@
-"""Models of the service's answers, as on the OpenAPI page. `schemas` holds those of requests."""
+"""Models of the answers, as on the OpenAPI page. `schemas` holds the models of requests."""
 
 from typing import Annotated, Literal
 

@@ -1,7 +1,7 @@
 """Messages of refused requests: one line, with little of what was sent.
 
-Validation builds an error for each wrong value, a thousand times as large as the value. So values
-are cut before validation to what produces a few errors.
+Validation builds an error for each wrong value, and an error needs a thousand times the memory of
+the value. So a request is shortened before validation until it can cause only a few errors.
 """
 
 import json
@@ -23,10 +23,9 @@ NOT_PRINTABLE = "String should match pattern: 1 to 64 printable characters"
 
 
 def few_keys(data: Any, known: Collection[str]) -> Any:
-    """Return a JSON object without all but its first MAX_ERRORS unknown keys.
+    """Return an object with its known keys and at most MAX_ERRORS of its unknown keys.
 
-    Validation reports each unknown key, and only so many are shown. Other values are returned
-    unchanged.
+    Values that are not objects are returned unchanged.
     """
     if not isinstance(data, dict) or len(data) <= len(known):
         return data

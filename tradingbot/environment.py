@@ -14,9 +14,9 @@ def environment(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
 
 
 class _Cleaned(Mapping[str, str]):
-    """Environment variables whose values are cleaned when they are read.
+    """A view of the variables that cleans a value when it is read.
 
-    Cleaning all of them beforehand would take longer, because most are never read.
+    Cleaning all values at once would be wasted work, because most callers read a single variable.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:

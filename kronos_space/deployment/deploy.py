@@ -153,7 +153,7 @@ def apply(plan: Plan, space: HubSpace, wanted: Wanted, *, key: str, say: Say) ->
 
 
 def boot_id(space: HubSpace, *, key: str) -> str | None:
-    """Return the id of the container that answers, or None if none of ours does."""
+    """Return the boot id of the running container, or None if this service does not answer."""
     info = space.info()
     if info is None or space.stage() not in RUNS:
         return None

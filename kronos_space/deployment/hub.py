@@ -46,7 +46,7 @@ class HubRepository:
         self._api = _api(endpoint, token)  # None: HF_ENDPOINT, or huggingface.co
 
     def check_token(self) -> None:
-        """Verify the token; with a refused one an existing repository looks like a missing one."""
+        """Verify the token, because with a wrong token an existing repository looks missing."""
         self._call("check the token", self._api.whoami)
 
     def commit(self, upload: Mapping[str, Path | bytes], delete: list[str], *, message: str) -> str:

@@ -67,9 +67,10 @@ class Batch:
         )
 
     def parts(self, budget: int) -> Iterator["Batch"]:
-        """Yield the batch as a whole, or in parts if it is one series with very many paths.
+        """Yield the batch, or split it if it is a single series with too many paths.
 
-        The paths of a part have at most about `budget` tokens.
+        Each part of a split batch has about `budget` tokens of paths, or fewer. A batch of several
+        series is never split.
         """
         count = -(-self.path_rows * self.horizon // budget)
         if count <= 1 or len(self.prompts) > 1:

@@ -35,8 +35,8 @@ PATHS_BUDGET = 8192
 # Up to this number of paths, one thread draws them as fast as several do. Another thread computes
 # the decoder's context in the meantime.
 FEW_PATHS = 64
-# Of these, tokens that are turned into bars at a time. A small request waits that long for one step
-# of a large one: half a second with Kronos-mini and its longest context.
+# Tokens of decoded paths that are turned into bars in one step. A small request waits for one such
+# step of a large request: half a second with Kronos-mini and its longest context.
 BARS_BUDGET = 4096
 
 Caches = list[list[KVCache]]  # by layer, then by group

@@ -1,4 +1,4 @@
-"""Several works of the engine at once, each on a thread of its own with its share of the CPUs.
+"""Do several pieces of the engine's work at once, each on a thread with a part of the CPUs.
 
 An operation that is split among threads begins by waking them and ends by waiting for the slowest.
 A forecast has hundreds of operations of a fraction of a millisecond, so threads that compute

@@ -27,7 +27,7 @@ from kronos_space.exceptions import QueueFull, ShuttingDown, TooMuchWork
 PATIENCE = 0.05
 # Bars in one call of the engine, counting contexts and every path's future bars.
 CALL_BUDGET = TOKEN_BUDGET
-# After this many seconds, a call of the engine is interrupted for other requests.
+# Seconds that a call of the engine computes before it is interrupted for small requests.
 TURN = 0.5
 # A call is interrupted for requests of at most this share of its size, which limits the calls in
 # progress. They do not share a call with it, because a call ends for all its requests at once.
@@ -280,7 +280,7 @@ def _joins(series: _Series, batch: Sequence[_Series], budget: float) -> bool:
 
 
 def _settle(series: _Series, outcome: Outcome) -> None:
-    """Store a series' outcome. If it is the job's last, wake the caller, if still connected."""
+    """Store a series' outcome. The last outcome of a job wakes the caller if it still waits."""
     job = series.job
     job.outcomes[series.position] = outcome
     job.missing -= 1

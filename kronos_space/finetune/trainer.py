@@ -66,10 +66,10 @@ class Trainer:
         return self._about(share, loss)
 
     def load_best(self) -> dict[str, Any] | None:
-        """Load the best weights on disk, without averaging them with the base model's.
+        """Load the best trained weights on disk, without mixing in the untrained weights.
 
-        Return None if no trained weights are better than the base model's. `progress` is read from
-        disk, because a signal may have interrupted its update in memory.
+        Return None if the untrained weights are best. The progress is read from the disk again,
+        because a signal may have stopped an update of `self.progress` halfway.
         """
         self.progress = state.load(self.path, self.key)
         if not self.progress.best_step:

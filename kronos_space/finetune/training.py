@@ -65,10 +65,11 @@ class Progress:
 
 
 def loss_of(model: Kronos, windows: Windows) -> Tensor:
-    """Return the mean negative log-likelihood per token, in nats.
+    """Return the mean loss of the bars after the leading part, in nats per token.
 
-    The first `windows.lead` bars are context only and do not count. s1 is predicted from the
-    earlier bars, s2 from the earlier bars and the true s1. Dropouts are active in training mode.
+    The loss is the negative log-likelihood of a token. As in a forecast, s1 of a bar is predicted
+    from the bars before it. s2 is predicted from the same bars and the true s1 of its bar. Dropouts
+    are active in training mode.
     """
     s1, s2 = windows.s1, windows.s2
     hidden = model.hidden(s1[:, :-1], s2[:, :-1], windows.stamps[:, :-1])

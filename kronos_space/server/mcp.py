@@ -32,10 +32,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class Assistants:
-    """The web application of the MCP SDK, which AI assistants call.
-
-    `settings` limits the candles of one call.
-    """
+    """The MCP server at /mcp, built on the SDK. `settings` limits the candles of one call."""
 
     def __init__(self, service: Any, settings: Settings) -> None:
         self._service = service

@@ -32,7 +32,7 @@ Items = list[Prepared | dict[str, Any]]
 
 
 class Reader:
-    """Parses and validates bodies, in turn."""
+    """Parses and validates request bodies, which take turns."""
 
     def __init__(self, models: Models, settings: Settings) -> None:
         self._models = models
@@ -82,7 +82,9 @@ class Reader:
             message = f"{error.count} requests: expected at most {limit}"
             raise InvalidRequest(message, [("requests", message)]) from None
         if len(outline) > OUTLINE or _values(outline) > self._most_values:
-            raise InvalidRequest(f"there are more than {OUTLINE // 1024} KiB besides the requests")
+            raise InvalidRequest(
+                f"there are more than {OUTLINE // 1024} KiB outside the list `requests`"
+            )
         return [spans[number] for number in read_batch(_parsed(outline), self._settings)]
 
     def _prepare_items(self, body: Body, spans: list[tuple[int, int]]) -> Items:

@@ -1,7 +1,7 @@
 """Run the reference package in a separate environment.
 
-It pins an old huggingface_hub, so it cannot be installed with our packages. Its environment uses
-our other packages, so both sides run the same torch, which is downloaded once.
+The reference pins an old huggingface_hub, so it cannot be installed beside our packages. Its
+environment uses our other packages, so both sides run the same torch, which is downloaded once.
 """
 
 import json

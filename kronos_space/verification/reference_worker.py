@@ -83,7 +83,7 @@ class Notes:
 
 @contextmanager
 def recorded(tokenizer: Any) -> Iterator[Notes]:
-    """Record the arguments and results of two of its functions."""
+    """Record the tokens that are decoded, and how close the choice of each token was."""
     notes = Notes()
     decode, sample = tokenizer.decode, kronos.sample_from_logits
 

@@ -117,7 +117,7 @@ def _download(repo: str, revision: str, sha256: str) -> Path:
 
 
 def _fetched(repo: str, revision: str, files: Sequence[str], advice: str) -> list[Path]:
-    # It logs every retry; one line at the end is enough.
+    # huggingface_hub would log every retry; one error line at the end is enough.
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         return [Path(huggingface_hub.hf_hub_download(repo, f, revision=revision)) for f in files]

@@ -37,7 +37,10 @@ def prepare(tools: tuple[str, ...] = TOOLS) -> None:
         raise Unavailable("building images this way needs root: sudo make image-test")
     if missing := [tool for tool in tools if shutil.which(tool) is None]:
         if shutil.which("apt-get") is None:
-            raise Unavailable(f"not installed: {', '.join(missing)}; they are looked for in Debian")
+            raise Unavailable(
+                f"not installed: {', '.join(missing)}; install them yourself, because this machine "
+                "has no apt-get"
+            )
         print(f"installing {', '.join(missing)}", flush=True)
         subprocess.run(["apt-get", "update", "-qq"], check=True)
         subprocess.run(

@@ -216,11 +216,11 @@ def _cause(error: Exception) -> str:
     if isinstance(error, KronosError):
         return error.reason
     if isinstance(error, json.JSONDecodeError):
-        return f"it answered 200 with {no_completion(error.doc)}"
+        return f"the AI endpoint answered 200 with {no_completion(error.doc)}"
     if isinstance(error, UnicodeDecodeError):
-        return f"it answered 200 with bytes that are not text: {error.object[:100]!r}"
+        return f"the AI endpoint answered 200 with bytes that are not text: {error.object[:100]!r}"
     if isinstance(error, RecursionError):
-        return "it answered 200 with JSON that is nested too deeply"
+        return "the AI endpoint answered 200 with JSON that is nested too deeply"
     root: BaseException = error
     if not hasattr(error, "status_code"):  # "Connection error." alone is not informative
         while root.__cause__ or root.__context__:

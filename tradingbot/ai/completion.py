@@ -73,7 +73,7 @@ def readable(response: Any) -> tuple[dict[str, Any], list[InvalidToolCall]]:
     """
     body = response.model_dump(warnings=False) if hasattr(response, "model_dump") else response
     if not isinstance(body, dict):
-        raise AIError(f"it answered 200 with {no_completion(body)}")
+        raise AIError(f"the AI endpoint answered 200 with {no_completion(body)}")
     _raise_error_of(body)
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -81,11 +81,13 @@ def readable(response: Any) -> tuple[dict[str, Any], list[InvalidToolCall]]:
     if not isinstance(choice, dict) or not isinstance(message, dict):
         rest = {key: value for key, value in body.items() if value is not None and key != "choices"}
         beside = f" in {_json(rest)}" if rest and not choices else ""
-        raise AIError(f"it answered 200 without an answer: choices={_json(choices)}{beside}")
+        raise AIError(
+            f"the AI endpoint answered 200 without an answer: choices={_json(choices)}{beside}"
+        )
     _raise_error_of(choice)
     content = message.get("content")
     if not _is_content(content):
-        raise AIError(f"it answered 200 with content={_json(content)}: expected text")
+        raise AIError(f"the AI endpoint answered 200 with content={_json(content)}: expected text")
     calls, invalid = _calls(message.get("tool_calls"))
     message = {**message, "role": "assistant", "tool_calls": calls}
     return {**body, "choices": [{**choice, "message": message}]}, invalid
@@ -146,7 +148,9 @@ def _raise_error_of(body: Mapping[str, Any]) -> None:
         return
     message = error.get("message") if isinstance(error, dict) else error
     code = f" {error['code']}" if isinstance(error, dict) and error.get("code") else ""
-    raise AIError(f"it answered 200 with the error{code}: {quoted(message or _json(error), 300)}")
+    raise AIError(
+        f"the AI endpoint answered 200 with the error{code}: {quoted(message or _json(error), 300)}"
+    )
 
 
 def _calls(raw: Any) -> tuple[list[dict[str, Any]], list[InvalidToolCall]]:

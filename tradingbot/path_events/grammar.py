@@ -104,8 +104,8 @@ def parse_events(events: str | Iterable[str], *, prices: bool = True) -> tuple[E
     for event in found:
         if not prices and not all(level.is_move for level in event.levels):
             raise ValueError(
-                f"event {event.text!r}: expected moves such as +2%, not a price, which is another "
-                "move for each ticker"
+                f"event {event.text!r}: expected moves such as +2%, not a price: the same "
+                "price is a different move for each ticker"
             )
     return found
 

@@ -209,7 +209,7 @@ class SpaceHTTP:
         ):
             status, content = response.status_code, b""
             if status != 200:
-                with suppress(TooLarge):  # a proxy's page: its status is enough
+                with suppress(TooLarge):  # a proxy's long error page is dropped
                     content = read_body(response, limit=REFUSAL_BYTES, deadline=deadline)
             elif limit:
                 content = read_body(response, limit=limit, deadline=deadline)

@@ -94,7 +94,7 @@ def test_an_invalid_event_is_named_with_what_is_expected(events: Any, message: s
     assert error.value.fields[0][0].startswith("events")
 
 
-def test_limits_of_a_request_come_from_the_settings() -> None:
+def test_the_settings_limit_history_horizon_and_batch_size() -> None:
     settings = Settings(min_history=10, max_history=40, max_horizon=2, max_batch=3)
     read_request(request(horizon=2, ohlcv=bars(10)), settings)
     with pytest.raises(InvalidRequest, match="41 rows of history: expected 10 to 40"):

@@ -1,4 +1,4 @@
-"""Request bodies take turns to be parsed, so a small one need not wait for a large one."""
+"""Request bodies are parsed in turn. A small body does not wait for a large one."""
 
 import asyncio
 import json
