@@ -25,8 +25,8 @@ CONTENTS = {
     "checkpoints/kronos-nano/model": "config.json model.safetensors",
     "checkpoints/kronos-nano/tokenizer": "config.json model.safetensors",
     "engine": (
-        "__init__.py batch.py engine.py fused.py hardware.py kv_cache.py lanes.py products.py "
-        "quantiles.py sampling.py worker.py"
+        "__init__.py batch.py engine.py fused.py hardware.py kv_cache.py lanes.py passes.py "
+        "products.py quantiles.py sampling.py worker.py"
     ),
     "forecasting": (
         "__init__.py anchoring.py bar_schedule.py candle_warnings.py candles.py forecaster.py "

@@ -16,11 +16,10 @@ from torch import Tensor
 from kronos_space.engine.batch import Batch, Paths, Prompt, batches, dealt
 from kronos_space.engine.fused import FoldedModel, FoldedTokenizer
 from kronos_space.engine.hardware import fast_dtype, keep_freed_memory, usable_cpus
-from kronos_space.engine.kv_cache import KVCache
 from kronos_space.engine.lanes import Lanes, Steps, use_threads
+from kronos_space.engine.passes import Caches, Passes, Tokens, halves, whole
 from kronos_space.engine.quantiles import path_quantiles
-from kronos_space.engine.sampling import SamplingParams, require_finite
-from kronos_space.model.tokenizer import bits_to_tokens
+from kronos_space.engine.sampling import SamplingParams
 from kronos_space.weights.checkpoint import Checkpoint
 
 __all__ = ["DTYPES", "TOKEN_BUDGET", "Engine", "Paths", "Prompt"]
@@ -39,7 +38,10 @@ FEW_PATHS = 64
 # step of a large request: half a second with Kronos-mini and its longest context.
 BARS_BUDGET = 4096
 
-Caches = list[list[KVCache]]  # by layer, then by group
+# Two threads share the context of one series if it has at least this number of bars.
+LONG_CONTEXT = 64
+# Share of these bars that is computed by one thread. The other thread's bars attend to more bars.
+EARLIER_SHARE = 0.56
 
 STAMP_SIZES = (60, 24, 7, 32, 13)  # minute, hour, weekday, day, month
 DTYPES = ("float32", "bfloat16", "int8", "auto")
@@ -81,8 +83,10 @@ class Engine:
         positions = self.checkpoint.max_context
         product_dtype = getattr(torch, dtype)
         with torch.inference_mode():
-            self._tokenizer = FoldedTokenizer(self.checkpoint.tokenizer, positions, product_dtype)
-            self._model = FoldedModel(self.checkpoint.model, positions, product_dtype)
+            self._passes = Passes(
+                FoldedTokenizer(self.checkpoint.tokenizer, positions, product_dtype),
+                FoldedModel(self.checkpoint.model, positions, product_dtype),
+            )
 
     def _trial(self) -> NDArray[np.float64]:
         """Return quantiles of the close for a synthetic history, normalised: (levels, horizon)."""
@@ -156,28 +160,24 @@ class Engine:
             raise ValueError(f"stamps: expected each column from 0 to below {STAMP_SIZES}")
 
     def _generate(self, batch: Batch, threads: int) -> Steps[list[Paths]]:
-        s1, s2 = yield from self._encode(batch)
-        newest, caches = yield from self._prefill(batch, s1, s2)
+        passes = self._passes
+        tokens, newest, caches = yield from self._context(batch, threads)
         first_part, *others = batch.parts(PATHS_BUDGET)
         at_once = threads if first_part.path_rows <= FEW_PATHS else 1
         sampled, (decoded, decoder_caches) = yield from self._lanes.together(
-            [
-                self._sample(first_part, newest, caches),
-                self._prefill_decoder(batch, s1, s2),
-            ],
+            [passes.sample(first_part, newest, caches), passes.prefill_decoder(batch, tokens)],
             at_once,
         )
         parts = []
         for part in (first_part, *others):
             if part is not first_part:
-                sampled = yield from self._sample(part, newest, caches)
-            path_s1, path_s2 = sampled
+                sampled = yield from passes.sample(part, newest, caches)
             first = 0
             for piece in part.parts(BARS_BUDGET):
                 rows = slice(first, first := first + piece.path_rows)
-                tokens = path_s1[rows], path_s2[rows]
-                bars = yield from self._decode(piece, decoder_caches, *tokens)
-                parts.append((*tokens, bars))
+                drawn = sampled[0][rows], sampled[1][rows]
+                bars = yield from passes.decode(piece, decoder_caches, drawn)
+                parts.append((*drawn, bars))
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
         counts = [prompt.sampling.samples for prompt in batch.prompts]
         return [
@@ -187,90 +187,14 @@ class Engine:
             )
         ]
 
-    def _encode(self, batch: Batch) -> Steps[tuple[Tensor, Tensor]]:
-        """Return the tokens s1, s2 of the contexts, each (context rows,)."""
-        tokenizer = self._tokenizer
-        x = tokenizer.embed(batch.bars)
-        for block in tokenizer.encoder:
-            x, _ = block.prefill(x, batch.groups)
-            yield
-        return bits_to_tokens(tokenizer.quant_embed(x) > 0)
-
-    def _prefill(self, batch: Batch, s1: Tensor, s2: Tensor) -> Steps[tuple[Tensor, Caches]]:
-        """Prefill the model. Return hidden states of the newest bars (series, d_model), and caches.
-
-        The caches are those of all blocks, then that of the dependency layer.
-        """
-        model, groups = self._model, batch.groups
-        x = model.embed(s1, s2, batch.stamps)
-        caches = []
-        for block in model.blocks:
-            x, cache = block.prefill(x, groups, batch.horizon - 1)
-            caches.append(cache)
-            yield
-        hidden = model.hidden(x)
-        caches.append(model.dependency.prefill(hidden, groups, batch.horizon - 1))
-        return hidden[batch.newest_rows], caches
-
-    def _prefill_decoder(
-        self, batch: Batch, s1: Tensor, s2: Tensor
-    ) -> Steps[tuple[Tensor, Caches]]:
-        """Return the decoded newest bars (series, 6), and the caches of the tokenizer's decoder."""
-        tokenizer, groups = self._tokenizer, batch.groups
-        x = tokenizer.tables(torch.stack([s1, s2], dim=-1))
-        caches = []
-        for block in tokenizer.decoder[:-1]:
-            x, cache = block.prefill(x, groups, batch.horizon)
-            caches.append(cache)
-            yield
-        newest = x[batch.newest_rows]
-        for block in tokenizer.decoder[-1:]:
-            newest, cache = block.prefill_newest(x, groups, batch.horizon, batch.newest_rows)
-            caches.append(cache)
-        bars = tokenizer.head(newest)
-        require_finite(bars)
-        return bars, caches
-
-    def _sample(self, batch: Batch, newest: Tensor, caches: Caches) -> Steps[tuple[Tensor, Tensor]]:
-        """Sample the tokens s1, s2 of the forecasts, each (path rows, horizon)."""
-        model, groups = self._model, batch.groups
-        *block_caches, dependency = caches
-        for cache in caches:
-            batch.reserve(cache, batch.horizon - 1)
-        path_s1 = torch.empty(batch.path_rows, batch.horizon, dtype=torch.long)
-        path_s2 = torch.empty_like(path_s1)
-        hidden = newest  # all paths start from the same bar
-        for step in range(batch.horizon):
-            logits = model.s1_head(hidden)
-            if step == 0:
-                logits, hidden = (t[batch.series_of_path] for t in (logits, hidden))
-            path_s1[:, step] = batch.pick(logits, step, 0)
-            mixed = model.dependency.mix(hidden, path_s1[:, step], groups, dependency)
-            path_s2[:, step] = batch.pick(model.s2_head(mixed), step, 1)
-            if step == batch.horizon - 1:
-                break
-            yield
-            stamps = batch.future_stamps[:, step]
-            x = model.embed(path_s1[:, step], path_s2[:, step], stamps)
-            for block, cache in zip(model.blocks, block_caches, strict=True):
-                x = block.extend(x, groups, cache, first=step, new=1)
-            hidden = model.hidden(x)
-            model.dependency.append(hidden, groups, dependency)
-        for cache in caches:
-            batch.release(cache)
-        return path_s1, path_s2
-
-    def _decode(
-        self, batch: Batch, caches: Caches, path_s1: Tensor, path_s2: Tensor
-    ) -> Steps[Tensor]:
-        """Decode the bars of the forecasts, (path rows, horizon, 6), all in one pass."""
-        tokenizer = self._tokenizer
-        x = tokenizer.tables(torch.stack([path_s1.flatten(), path_s2.flatten()], dim=-1))
-        for block, cache in zip(tokenizer.decoder, caches, strict=True):
-            batch.reserve(cache, batch.horizon)
-            x = block.extend(x, batch.groups, cache, first=0, new=batch.horizon)
-            batch.release(cache)
-            yield
-        bars = torch.unflatten(tokenizer.head(x), 0, (-1, batch.horizon))
-        require_finite(bars)
-        return bars
+    def _context(self, batch: Batch, threads: int) -> Steps[tuple[Tokens, Tensor, Caches]]:
+        """Return the tokens of the contexts, the newest bars' hidden states, and the caches."""
+        passes = self._passes
+        if threads == 1 or len(batch.prompts) > 1 or batch.groups[0].bars < LONG_CONTEXT:
+            tokens, hidden, caches = yield from passes.context(batch, whole(batch))
+            return tokens, hidden[batch.newest_rows], caches
+        (earlier, _, _), (later, hidden, caches) = yield from self._lanes.together(
+            [passes.context(batch, half) for half in halves(batch, EARLIER_SHARE)], threads
+        )
+        s1, s2 = (torch.cat(both) for both in zip(earlier, later, strict=True))
+        return (s1, s2), hidden[-1:], caches

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kronos_space.engine.kv_cache import KVCache, Room, causal_attention
+from kronos_space.engine.kv_cache import KVCache, causal_attention
 from kronos_space.engine.products import FloatProduct, not_integer, product
 from kronos_space.model.layers import NORM_EPS, Attention, Block, rope_frequencies
 from kronos_space.model.tokenizer import KronosTokenizer, tokens_to_sphere
@@ -56,40 +56,39 @@ class FoldedBlock:
         self.up = product(ffn.w3.weight * norm2, None, dtype)
         self.down = product(ffn.w2.weight, None, dtype)
 
-    def prefill(
-        self, x: Tensor, groups: Sequence[Group], steps: int = 0
-    ) -> tuple[Tensor, list[KVCache]]:
-        """Process whole contexts. Reserve space in their caches for `steps` steps of the paths.
+    def heads_of(self, x: Tensor, groups: Sequence[Group], first: int) -> list[list[Tensor]]:
+        """Return q, k and v of each group, for bars of the contexts from bar `first` on.
 
-        x is overwritten.
+        Each is (series, bars, heads, head_dim).
+        """
+        return [self._heads(rows, first) for rows in of_contexts(self._qkv(x), groups)]
+
+    def attend(
+        self, x: Tensor, queries: Sequence[Tensor], caches: Sequence[KVCache], first: int
+    ) -> Tensor:
+        """Process bars of the contexts, after they and earlier bars are in the caches.
+
+        `queries` are those of `heads_of`. x is overwritten.
         """
         mixed = torch.empty(x.shape, dtype=self.dtype)
-        caches = []
-        of_groups = of_contexts(self._qkv(x), groups), of_contexts(mixed, groups)
-        for group, rows, out in zip(groups, *of_groups, strict=True):
-            q, k, v = self._heads(rows, first=0)
-            cache = KVCache(k, v, Room(group.paths, steps), self.dtype)
-            queries = torch.empty_like(cache.keys).copy_(q.transpose(1, 2).flatten(0, 1))
-            out = torch.unflatten(out, -1, (self.heads, -1))
-            causal_attention(queries, cache.keys, cache.values, out)
-            caches.append(cache)
-        return self._after_attention(x, mixed), caches
+        outs = torch.split(mixed, [q.shape[0] * q.shape[1] for q in queries])
+        for q, cache, out in zip(queries, caches, outs, strict=True):
+            series, bars, heads, head_dim = q.shape
+            packed = torch.empty(series * heads, bars, head_dim, dtype=self.dtype)
+            packed.copy_(q.transpose(1, 2).flatten(0, 1))
+            causal_attention(packed, cache.keys, cache.values, out.view(q.shape), first)
+        return self._after_attention(x, mixed)
 
-    def prefill_newest(
-        self, x: Tensor, groups: Sequence[Group], steps: int, newest: Tensor
-    ) -> tuple[Tensor, list[KVCache]]:
-        """Process whole contexts as `prefill` does, but return the output of rows `newest` of x.
-
-        Returns their output (series, d), and the caches of all bars.
-        """
-        mixed, caches = [], []
-        for group, rows in zip(groups, of_contexts(self._qkv(x), groups), strict=True):
-            q, k, v = self._heads(rows, first=0)
-            cache = KVCache(k, v, Room(group.paths, steps), self.dtype)
-            one_query = q[:, -1:].unsqueeze(1)  # (series, 1, 1, heads, head_dim)
-            mixed.append(cache.attend(one_query).flatten(1))
-            caches.append(cache)
-        return self._after_attention(x[newest], torch.cat(mixed)), caches
+    def attend_newest(
+        self, x: Tensor, queries: Sequence[Tensor], caches: Sequence[KVCache], newest: Tensor
+    ) -> Tensor:
+        """Return what `attend` does for the whole contexts, but only rows `newest` of it."""
+        mixed = [
+            # one query: (series, 1, 1, heads, head_dim)
+            cache.attend(q[:, -1:].unsqueeze(1)).flatten(1)
+            for q, cache in zip(queries, caches, strict=True)
+        ]
+        return self._after_attention(x[newest], torch.cat(mixed))
 
     def extend(
         self, x: Tensor, groups: Sequence[Group], caches: Sequence[KVCache], first: int, new: int
@@ -212,12 +211,9 @@ class FoldedDependency:
         self.out = FloatProduct(attention.out_proj.weight, attention.out_proj.bias, torch.float32)
         self.norm_weight = layer.norm.weight
 
-    def prefill(self, hidden: Tensor, groups: Sequence[Group], steps: int) -> list[KVCache]:
-        """Process contexts, hidden: (rows, d_model), with space for `steps` steps of the paths."""
-        return [
-            KVCache(*self._heads(rows), Room(group.paths, steps), self.dtype)
-            for group, rows in zip(groups, of_contexts(self._kv(hidden), groups), strict=True)
-        ]
+    def heads_of(self, hidden: Tensor, groups: Sequence[Group]) -> list[tuple[Tensor, Tensor]]:
+        """Return k and v of each group, (series, bars, heads, head_dim), for bars of contexts."""
+        return [self._heads(rows) for rows in of_contexts(self._kv(hidden), groups)]
 
     def append(self, hidden: Tensor, groups: Sequence[Group], caches: Sequence[KVCache]) -> None:
         """Append one new bar of every path to the caches. hidden: (rows, d_model)."""

@@ -29,26 +29,35 @@ class KVCache:
     end, each with a copy of the context.
     """
 
-    def __init__(self, k: Tensor, v: Tensor, room: Room, dtype: torch.dtype) -> None:
-        """Store the context. k, v: (series, bars, heads, head_dim), of any type and layout."""
-        self.series, self.bars, self.heads, self.head_dim = k.shape
+    def __init__(self, context: tuple[int, int, int, int], room: Room, dtype: torch.dtype) -> None:
+        """Reserve space. context: the numbers of series, bars, heads, and dimensions of a head."""
+        self.series, self.bars, self.heads, self.head_dim = context
         self.dtype = dtype
         parts, paths = self._parts(room)
         path_bars = paths * room.steps if parts == 1 else 0
         # each (1, series, heads, bars + path bars, head_dim)
-        self._first = [self._buffer(x.transpose(1, 2), 1, path_bars) for x in (k, v)]
+        self._first = [self._buffer(1, path_bars) for _ in range(2)]
         self.keys, self.values = (
             buffer[0, :, :, : self.bars].flatten(0, 1) for buffer in self._first
         )  # of the context: (series · heads, bars, head_dim)
         self.release()
+
+    def store(self, k: Tensor, v: Tensor, first: int = 0) -> None:
+        """Store bars of the contexts, from bar `first` on.
+
+        k, v: (series, some bars, heads, head_dim), of any type and layout.
+        """
+        for buffer, added in zip(self._first, (k, v), strict=True):
+            buffer[0, :, :, first : first + added.shape[1]] = added.transpose(1, 2)
 
     def reserve(self, room: Room) -> None:
         """Reserve space for new paths, replacing the previous ones."""
         self._split, self._steps = self._parts(room), 0
         parts, paths = self._split
         if parts > 1 or paths * room.steps > self._first[0].shape[3] - self.bars:
-            contexts = [buffer[0, :, :, : self.bars] for buffer in self._first]
-            self._buffers = [self._buffer(x, parts, paths * room.steps) for x in contexts]
+            self._buffers = [self._buffer(parts, paths * room.steps) for _ in range(2)]
+            for buffer, first in zip(self._buffers, self._first, strict=True):
+                buffer[:, :, :, : self.bars] = first[:, :, :, : self.bars]
         else:
             self._buffers = self._first
 
@@ -114,39 +123,36 @@ class KVCache:
         parts = -(-room.paths // limit)
         return parts, -(-room.paths // parts)
 
-    def _buffer(self, context: Tensor, parts: int, path_bars: int) -> Tensor:
-        """Return a buffer (parts, series, heads, bars + path_bars, head_dim) with the context.
-
-        `context` is (series, heads, bars, head_dim).
-        """
+    def _buffer(self, parts: int, path_bars: int) -> Tensor:
+        """Return a buffer (parts, series, heads, bars + path_bars, head_dim)."""
         buffer = torch.empty(
             parts, self.series, self.heads, self.bars + path_bars, self.head_dim, dtype=self.dtype
         )
-        buffer[:, :, :, : self.bars] = context
         buffer[:, :, :, self.bars :] = 0  # masked, but uninitialised memory could be NaN
         return buffer
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor, first: int = 0) -> None:
     """Causal attention within the contexts: each bar attends to itself and earlier bars.
 
-    q, k, v: (series · heads, bars, head_dim), q scaled. out: (series, bars, heads, head_dim).
+    q: (series · heads, queries, head_dim), scaled, of the bars from `first` on.
+    k, v: (series · heads, bars, head_dim). out: (series, queries, heads, head_dim).
     Queries are processed in blocks, which skips most of the masked products. torch's own kernel
     took 1.4 to 2 times as long.
     """
-    batch, bars, _ = q.shape
+    batch, queries, _ = q.shape
     block = 64 if batch >= 16 else 128  # with few series, fewer and larger products are faster
     mask = causal_mask(block, q.dtype)
-    for start in range(0, bars, block):
-        end = min(start + block, bars)
-        seen = k[:, :end]
+    for start in range(0, queries, block):
+        end = min(start + block, queries)
+        seen = k[:, : first + end]
         if (
             q.dtype == torch.bfloat16
         ):  # the product of bfloat16 would copy it transposed, which is slow
             seen = seen.contiguous()
         scores = torch.bmm(q[:, start:end], seen.transpose(1, 2))
-        scores[..., start:] += mask[: end - start, : end - start]
-        mixed = torch.bmm(torch.softmax(scores, dim=-1), v[:, :end])
+        scores[..., first + start :] += mask[: end - start, : end - start]
+        mixed = torch.bmm(torch.softmax(scores, dim=-1), v[:, : first + end])
         out[:, start:end] = torch.unflatten(mixed, 0, (out.shape[0], -1)).transpose(1, 2)
 
 

@@ -8,7 +8,8 @@ different series, or different parts of the model, lose less time.
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -57,6 +58,24 @@ class Lanes:
             wait(turns.values())  # after Ctrl-C a turn may still be running
             for work in running.values():
                 work.close()
+
+
+class Handover(Generic[Result]):
+    """Passes results from one work to another that is done at the same time, in order."""
+
+    def __init__(self) -> None:
+        self._results: SimpleQueue[Result] = SimpleQueue()
+
+    def put(self, result: Result) -> None:
+        self._results.put(result)
+
+    def take(self) -> Steps[Result]:
+        """Wait for the next result and return it. Meanwhile the work can be interrupted."""
+        while True:
+            try:
+                return self._results.get(timeout=TURN)
+            except Empty:
+                yield
 
 
 def use_threads(count: int) -> None:

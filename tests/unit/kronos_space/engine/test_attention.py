@@ -29,7 +29,8 @@ def test_each_path_sees_the_context_and_its_own_bars(
     monkeypatch.setattr(kv_cache, "MIN_PATH_KEYS", own_keys)
     random = torch.Generator().manual_seed(0)
     k, v = torch.randn(2, SERIES, bars, HEADS, DIM, generator=random)
-    cache = KVCache(k, v, Room(paths, steps), torch.float32)
+    cache = KVCache((SERIES, bars, HEADS, DIM), Room(paths, steps), torch.float32)
+    cache.store(k, v)
     for turn in range(2):  # the second run reuses the buffers of the first
         some = paths - turn if paths > 1 else 1
         own_bars = torch.randn(3, SERIES, some, steps, HEADS, DIM, generator=random)
@@ -62,6 +63,29 @@ def test_a_context_is_causal(series: int, bars: int) -> None:
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
     expected = expected.unflatten(0, (series, HEADS)).transpose(1, 2)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cut", [1, 64, 70, 129])
+def test_the_later_bars_of_a_context_attend_to_the_earlier_ones(cut: int) -> None:
+    q, k, v = torch.randn(3, SERIES * HEADS, 130, DIM)
+    out, later = torch.empty(SERIES, 130, HEADS, DIM), torch.empty(SERIES, 130 - cut, HEADS, DIM)
+
+    causal_attention(q, k, v, out)
+    causal_attention(q[:, cut:], k, v, later, first=cut)
+
+    torch.testing.assert_close(later, out[:, cut:], atol=1e-5, rtol=1e-5)
+
+
+def test_a_context_can_be_stored_in_parts() -> None:
+    k, v = torch.randn(2, SERIES, 9, HEADS, DIM)
+    whole, parts = (KVCache((SERIES, 9, HEADS, DIM), Room(2, 3), torch.float32) for _ in range(2))
+
+    whole.store(k, v)
+    parts.store(k[:, 4:], v[:, 4:], first=4)
+    parts.store(k[:, :4], v[:, :4])
+
+    assert torch.equal(parts.keys, whole.keys)
+    assert torch.equal(parts.values, whole.values)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -4,14 +4,17 @@ import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from kronos_space.engine import engine as module
 from kronos_space.engine import kv_cache, lanes
 from kronos_space.engine.engine import Engine, Paths, Prompt
+from kronos_space.engine.fused import FoldedBlock
 from kronos_space.engine.sampling import (
     NotFinite,
     SamplingParams,
@@ -279,6 +282,41 @@ def test_any_number_of_threads_returns_the_same_paths_in_the_same_order(
             drawn, best = engine.generate(prompts), engine.generate(greedy)
             assert share_of_equal_tokens(drawn, one.generate(prompts)) >= 0.999
             assert share_of_equal_tokens(best, one.generate(greedy)) == 1
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.98])
+@pytest.mark.parametrize("context", [63, 64, 101])
+def test_two_threads_that_share_one_context_return_the_paths_of_one_thread(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, context: int, share: float
+) -> None:
+    monkeypatch.setattr(module, "EARLIER_SHARE", share)
+    prompt = a_prompt(context)
+    one, two = (Engine(checkpoint, threads=threads) for threads in (1, 2))
+
+    for turn in (lanes.TURN, 0.0):
+        monkeypatch.setattr(lanes, "TURN", turn)
+        [alone], [shared] = one.generate([prompt]), two.generate([prompt])
+
+        assert share_of_equal_tokens([alone], [shared]) >= 0.999
+        np.testing.assert_allclose(shared.bars, alone.bars, atol=2e-6)
+        np.testing.assert_allclose(shared.reconstruction, alone.reconstruction, atol=2e-6)
+
+
+def test_a_failure_in_one_half_of_a_context_ends_the_other(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(checkpoint, threads=2)
+    heads_of = FoldedBlock.heads_of
+
+    def fails_for_the_earlier(block: FoldedBlock, x: Tensor, groups: Any, first: int) -> Any:
+        if first == 0:
+            raise ArithmeticError("earlier half")
+        return heads_of(block, x, groups, first)
+
+    monkeypatch.setattr(FoldedBlock, "heads_of", fails_for_the_earlier)
+
+    with pytest.raises(ArithmeticError, match="earlier half"):
+        engine.generate([a_prompt(100)])
 
 
 def test_one_thread_computes_all_series_together(checkpoint: Checkpoint) -> None:

@@ -5,7 +5,8 @@ import threading
 import pytest
 import torch
 
-from kronos_space.engine.lanes import Lanes, Steps
+from kronos_space.engine import lanes as lanes_module
+from kronos_space.engine.lanes import Handover, Lanes, Steps
 
 PATIENCE = 30.0  # seconds that a work waits for another
 
@@ -41,6 +42,26 @@ def test_works_advance_at_once() -> None:
             yield
 
     result_of(Lanes(2).together([meets(), meets()], 2))
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.05])
+def test_a_work_waits_for_what_another_passes_to_it(
+    turn: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes_module, "TURN", turn)
+    handover: Handover[int] = Handover()
+
+    def takes() -> Steps[list[int]]:
+        first = yield from handover.take()
+        second = yield from handover.take()
+        return [first, second]
+
+    def puts() -> Steps[None]:
+        for number in (1, 2):
+            yield
+            handover.put(number)
+
+    assert result_of(Lanes(2).together([takes(), puts()], 2)) == [[1, 2], None]
 
 
 def test_fewer_threads_than_works_do_one_after_the_other() -> None:
