@@ -99,6 +99,7 @@ def _bind(host: str, port: int) -> socket.socket:
     # asyncio sets TCP_NODELAY only if the protocol is given explicitly
     listener = file_descriptors.Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, file_descriptors.UNREAD)
     listener.bind((host, port))
     return listener
 

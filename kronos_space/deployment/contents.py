@@ -36,7 +36,7 @@ CONTENTS = {
     "model": "__init__.py config.py layers.py pretrained.py tokenizer.py transformer.py",
     "server": (
         "__init__.py bodies.py connection.py errors.py file_descriptors.py json_splitting.py "
-        "logs.py mcp.py mcp_tools.py metrics.py middleware.py openapi.py pages.py "
+        "logs.py mcp.py mcp_messages.py mcp_tools.py metrics.py middleware.py openapi.py pages.py "
         "read_scheduling.py reader.py"
     ),
     "static": (

@@ -1,4 +1,4 @@
-"""Limits on file descriptors and, below them, on connections."""
+"""Limits on file descriptors, on connections below them, and on what each connection stores."""
 
 import resource
 import socket
@@ -7,6 +7,9 @@ from contextlib import suppress
 MAX_CONNECTIONS = 4096  # each may hold an incomplete head, and 256 KiB of unparsed bytes
 SPARE = 64  # descriptors for everything else: logs, weights, libraries
 PENDING = 16  # connections that asyncio accepts at a time
+# Bytes of an answer that the system stores for each connection until the caller reads them. By
+# default it grows to megabytes: a few hundred callers that read nothing stop the whole machine.
+UNREAD = 2**18
 ROUNDS = 4  # accepts before the first connection over the limit is closed
 
 

@@ -1,13 +1,15 @@
 """`/mcp`: forecasts for assistants by the Model Context Protocol.
 
 Every request is an independent JSON-RPC message: no state is kept between requests, so any proxy
-works. Key, size and media type are checked before the SDK handles a request. The SDK is imported by
-the first request: importing it takes a third as long as the service's start.
+works. Key, size and media type are checked before the SDK handles a request. The arguments of a
+tool never reach it, because it would parse them on the event loop. The SDK is imported by the first
+request: importing it takes a third as long as the service's start.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,9 +18,11 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kronos_space import __version__
+from kronos_space.exceptions import QueueFull
 from kronos_space.server import mcp_tools
 from kronos_space.server.bodies import check_media_type
 from kronos_space.server.errors import ApiError
+from kronos_space.server.mcp_messages import OUTLINE, REFERENCE, ReadMessage
 from kronos_space.server.mcp_tools import Tool
 from kronos_space.settings import Settings
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 FAN = "ui://kronos/fan.html"
 AT_ONCE = 16  # requests handled at a time; the bodies of waiting ones count as held
+WAITING = 64  # further requests that may wait: each keeps a connection, and these are limited
 ROW = 256  # bytes; a row of candles has about 120
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
@@ -39,6 +44,8 @@ class Assistants:
         self._tools = mcp_tools.tools(settings)
         self._largest = 2**18 + ROW * settings.max_history  # bytes
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._accepted = 0  # requests handled or waiting
+        self._arguments: dict[str, dict[str, Any]] = {}  # of the calls in progress
         self._app: asyncio.Future[ASGIApp] | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -57,7 +64,7 @@ class Assistants:
     async def _run(self, app: "asyncio.Future[ASGIApp]") -> None:
         """Run the SDK's tasks from the first request to the end of the service."""
         try:
-            manager = await asyncio.to_thread(_manager, self._service, self._tools, self._largest)
+            manager = await asyncio.to_thread(_manager, self)
         except Exception as error:  # passed on to the waiting requests
             message = "/mcp needs the package mcp: pip install 'mcp>=2.3,<3'"
             missing = isinstance(error, ImportError)
@@ -74,6 +81,32 @@ class Assistants:
         check_media_type(request)
         return Exchange(self, request)
 
+    @contextmanager
+    def accepted(self) -> Iterator[None]:
+        """Count a request. Raises QueueFull if too many wait."""
+        if self._accepted >= AT_ONCE + WAITING:
+            raise QueueFull("too many calls of /mcp are waiting", retry_after=5)
+        self._accepted += 1
+        try:
+            yield
+        finally:
+            self._accepted -= 1
+
+    @contextmanager
+    def holding(self, message: ReadMessage) -> Iterator[None]:
+        """Keep the arguments of a call for `call` while the SDK handles the rest of it."""
+        self._arguments[message.reference] = message.arguments
+        try:
+            yield
+        finally:
+            del self._arguments[message.reference]
+
+    async def call(self, tool: Tool, arguments: dict[str, Any]) -> Any:
+        """Return the result of a tool, given the arguments as the SDK has them."""
+        reference = arguments.get(REFERENCE)
+        given = self._arguments.get(reference) if isinstance(reference, str) else None
+        return await tool.answer(self._service, arguments if given is None else given)
+
 
 class Exchange(Response):
     """One request, passed whole to the SDK, and its response."""
@@ -86,14 +119,16 @@ class Exchange(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond. Raises ApiError, QueueFull and InvalidRequest before anything is sent."""
         assistants = self._assistants
-        async with (
-            assistants._service.bodies.of(self._request, max_bytes=assistants._largest) as body,
-            assistants._slots,
-        ):
-            await assistants._service.reader.check_size(body)
-            # one at a time: the SDK parses on the event loop
-            app = await assistants.app()
-            await app(_plain(scope), _again(bytes(body), receive), send)
+        service = assistants._service
+        with assistants.accepted():
+            async with (
+                service.bodies.of(self._request, max_bytes=assistants._largest) as body,
+                assistants._slots,
+            ):
+                message = await service.reader.message(body)
+                app = await assistants.app()
+                with assistants.holding(message):
+                    await app(_plain(scope), _again(message.outline, receive), send)
 
 
 def check_origin(request: Request) -> None:
@@ -122,7 +157,8 @@ def _host(address: str) -> str:
 
 def _plain(scope: Scope) -> Scope:
     """Return the scope with the Content-Type that the SDK requires; a missing one means JSON."""
-    headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    replaced = (b"content-type", b"content-length")
+    headers = [(name, value) for name, value in scope["headers"] if name not in replaced]
     return {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
 
 
@@ -138,23 +174,23 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def _manager(service: Any, tools: Sequence[Tool], largest: int) -> Any:
+def _manager(assistants: Assistants) -> Any:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
     logging.getLogger("mcp").setLevel(logging.WARNING)  # the service logs requests itself
     return StreamableHTTPSessionManager(
-        _server(service, tools), stateless=True, max_request_body_size=largest
+        _server(assistants), stateless=True, max_request_body_size=OUTLINE + 1024
     )
 
 
-def _server(service: Any, tools: Sequence[Tool]) -> "Server[Any]":
-    """Return the SDK's server with these tools."""
+def _server(assistants: Assistants) -> "Server[Any]":
+    """Return the SDK's server with the tools."""
     import mcp_types as types
     from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
     from mcp.server.lowlevel import Server
     from mcp.shared.exceptions import MCPError
 
-    by_name = {tool.name: tool for tool in tools}
+    by_name = {tool.name: tool for tool in assistants._tools}
     html = (Path(__file__).parent.parent / "static" / "fan.html").read_text(encoding="utf-8")
 
     async def list_tools(_context: Any, _params: Any) -> Any:
@@ -165,7 +201,7 @@ def _server(service: Any, tools: Sequence[Tool]) -> "Server[Any]":
         if tool is None:
             raise MCPError(types.INVALID_PARAMS, f"unknown tool: there are {', '.join(by_name)}")
         try:
-            text, document = await tool.answer(service, params.arguments or {})
+            text, document = await assistants.call(tool, params.arguments or {})
         except Exception as error:
             words = mcp_tools.failure(tool.name, error)
             content = [types.TextContent(type="text", text=words)]
@@ -205,7 +241,7 @@ def _server(service: Any, tools: Sequence[Tool]) -> "Server[Any]":
             ),
             _meta={"ui": {"resourceUri": FAN}} if tool.is_drawn else None,
         )
-        for tool in tools
+        for tool in assistants._tools
     ]
     server = Server(
         "kronos-space",

@@ -17,6 +17,9 @@ from kronos_space.server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+# Bytes of an answer that are sent at a time. The connection stores what the caller has not read: a
+# whole file for each of a thousand callers would fill the memory.
+PIECE = 2**16
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -47,7 +50,7 @@ class RequestScope:
                 MutableHeaders(scope=message).update(
                     {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"}
                 )
-            await send(message)
+            await _send_in_pieces(send, message)
 
         try:
             if self._may_pass(path, headers):
@@ -87,3 +90,11 @@ class RequestScope:
             scheme, _, credentials = headers.get("authorization", "").partition(" ")
             given = credentials.strip() if scheme.lower() == "bearer" else ""
         return hmac.compare_digest(given.encode(), self._api_key)
+
+
+async def _send_in_pieces(send: Send, message: Message) -> None:
+    body = memoryview(message.get("body", b""))
+    while len(body) > PIECE:
+        await send({**message, "body": bytes(body[:PIECE]), "more_body": True})
+        body = body[PIECE:]
+    await send({**message, "body": bytes(body)} if body else message)

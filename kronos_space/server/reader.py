@@ -20,6 +20,7 @@ from kronos_space.path_events.grammar import MAX_EVENTS
 from kronos_space.schemas import MAX_QUANTILES, read_batch, read_request
 from kronos_space.server.errors import item_error
 from kronos_space.server.json_splitting import Body, TooManyElements, longest_list, split_lists
+from kronos_space.server.mcp_messages import ReadMessage, read_message
 from kronos_space.settings import Settings
 
 TURN = 2**18  # bytes of series parsed before the next request's turn
@@ -52,9 +53,9 @@ class Reader:
         """Return the series of a single request. Raises InvalidRequest, InvalidHistory."""
         return [await self._in_turn(self._prepare, body)]
 
-    async def check_size(self, body: Body) -> None:
-        """Raise InvalidRequest for a body larger than any valid single request, before parsing."""
-        await self._in_turn(self._check_size, body)
+    async def message(self, body: Body) -> ReadMessage:
+        """Return a message of /mcp. Raises InvalidRequest."""
+        return await self._in_turn(self._message, body)
 
     async def batch(self, body: Body) -> Items:
         """Return each series of a batch, or the error in its place. Raises InvalidRequest."""
@@ -86,6 +87,10 @@ class Reader:
                 f"there are more than {OUTLINE // 1024} KiB outside the list `requests`"
             )
         return [spans[number] for number in read_batch(_parsed(outline), self._settings)]
+
+    def _message(self, body: Body) -> ReadMessage:
+        self._check_size(body)
+        return read_message(bytes(body))
 
     def _prepare_items(self, body: Body, spans: list[tuple[int, int]]) -> Items:
         return [self._prepare_item(bytes(body[begin:end])) for begin, end in spans]

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import requests
 
@@ -112,7 +113,7 @@ def peak_mb(pid: int) -> float:
 def post(server: Server, body: bytes, answers: Counter[str], path: str = "/predict") -> None:
     """Send a body and count the status of the answer."""
     try:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept": "application/json, */*"}
         answer = requests.post(server.url + path, data=body, headers=headers, timeout=120)
         answers[str(answer.status_code)] += 1
     except requests.RequestException as error:
@@ -211,6 +212,58 @@ def many_headers(server: Server, answers: Counter[str]) -> str:
     return "" if answers.keys() <= {"431", "reset"} else "not all callers were refused"
 
 
+def many_trailers(server: Server, answers: Counter[str]) -> str:
+    """Send trailers of thousands of lines from forty callers."""
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    request = head + b"2\r\n{}\r\n0\r\n" + b"a:\r\n" * 3900 + b"\r\n"
+
+    def send() -> None:
+        with socket.create_connection(server.address, timeout=120) as connection:
+            try:
+                connection.sendall(request)
+                received = connection.recv(65_536).split()
+                answers[received[1].decode() if received else "closed"] += 1
+            except ConnectionError:  # refused before all of it was sent
+                answers["reset"] += 1
+
+    with ThreadPoolExecutor(40) as pool:
+        for _ in range(1000):
+            pool.submit(send)
+    return "" if answers.keys() <= {"431", "closed", "reset"} else "not all callers were refused"
+
+
+def unread_answers(server: Server, answers: Counter[str]) -> str:
+    """Request the largest file on five hundred connections, and read nothing."""
+    held = []
+    for _ in range(500):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(30)
+        connection.connect(server.address)
+        connection.sendall(b"GET /static/plotly.min.js HTTP/1.1\r\nHost: x\r\n\r\n")
+        held.append(connection)
+    for _ in range(5):
+        post(server, json.dumps(request()).encode(), answers)
+    for connection in held:
+        connection.close()
+    return "" if answers["200"] == 5 else "not all callers were served"
+
+
+def calls_of_mcp() -> list[bytes]:
+    """Return calls with as many values as are allowed, and with nothing to answer."""
+    arguments = [
+        {"ohlcv": [1] * 40_000},
+        {"ohlcv": bars(4096)},
+        {f"k{number}": 1 for number in range(40_000)},
+    ]
+    messages: list[dict[str, Any]] = [
+        {"method": "tools/call", "params": {"name": "forecast", "arguments": each}}
+        for each in arguments
+    ]
+    messages.append({"method": "x" * MIB})
+    return [json.dumps({"jsonrpc": "2.0", "id": 1, **each}).encode() for each in messages]
+
+
 def largest(bars_each: int) -> bytes:
     """Return the largest allowed batch request, in 256 series."""
     most = Settings().max_work // 256 - bars_each
@@ -299,6 +352,9 @@ ATTACKS: dict[str, Attack] = {
     ),
     "bodies in chunks of a byte, 20 callers": chunks_of_a_byte,
     "heads of 3,900 lines, 40 callers": many_headers,
+    "trailers of 3,900 lines, 40 callers": many_trailers,
+    "answers that 500 callers do not read": unread_answers,
+    "calls of /mcp, 20 callers": sending(calls_of_mcp, "/mcp", times=20, callers=20),
     "idle connections beyond the descriptors": idle_connections,
     "one ticker beside the largest request": small_next_to_large(40, 1),
     "one ticker beside the largest histories": small_next_to_large(500, 3),

@@ -15,6 +15,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
 from kronos_space.schemas import ForecastResponse, HealthResponse
+from kronos_space.server.mcp_messages import REFERENCE
 from tests.support import ROOT
 from tests.support.candles import bars, request
 from tests.support.space_server import Server, serving, until
@@ -168,6 +169,20 @@ def test_an_invalid_request_gets_the_protocols_error_format(
     assert error["jsonrpc"] == "2.0"
     assert error["error"]["message"]
     assert httpx2.get(f"{space.url}/health").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["id", "method", "jsonrpc", "params"])
+def test_little_of_a_message_is_repeated(space: Server, name: str) -> None:
+    message = json.loads(call("status", {})) | {name: "x" * 60_000}
+    assert len(post(space, json.dumps(message).encode()).content) < 3000
+    message[name] = "x" * 1_000_000
+    assert len(post(space, json.dumps(message).encode()).content) < 3000
+
+
+def test_the_reference_to_the_arguments_cannot_be_guessed(space: Server) -> None:
+    result = result_of(post(space, call("forecast", {REFERENCE: "1" * 32})))
+    assert result["isError"]
+    assert "Field required" in result["content"][0]["text"]
 
 
 METHODS = [

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.support.attack import peak_mb
 from tests.support.candles import bars, request
 from tests.support.space_server import Server, serving, until
 
@@ -187,6 +188,31 @@ def test_a_caller_that_disconnects_during_computation_is_dropped_immediately(
         until(lambda: server.metric("kronos_running_series") == 1)
     until(lambda: server.metric(gone) == before + 1)
     assert server.metric(calls) == computed  # still computing
+    is_served(server)
+
+
+def test_a_caller_that_has_sent_its_next_request_is_seen_to_hang_up_too(server: Server) -> None:
+    gone, calls = GIVEN_UP.format(path="/predict"), "kronos_engine_seconds_count"
+    until(lambda: server.metric("kronos_queue_series") == 0)
+    before, computed = server.metric(gone), server.metric(calls)
+    with caller(server, post("/predict", request(horizon=200, samples=256))) as connection:
+        until(lambda: server.metric("kronos_running_series") == 1)
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 4000)
+        connection.shutdown(socket.SHUT_WR)  # the service has stopped reading by now
+        until(lambda: server.metric(gone) == before + 1)
+    assert server.metric(calls) == computed  # still computing
+    is_served(server)
+
+
+def test_answers_that_nobody_reads_take_little_memory(server: Server) -> None:
+    ask = b"GET /static/plotly.min.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    requests.get(f"{server.url}/static/plotly.min.js", timeout=30)
+    before = peak_mb(server.process.pid)
+    with ExitStack() as stack:
+        callers = [stack.enter_context(caller(server, ask, buffer=4096)) for _ in range(100)]
+        for connection in callers:
+            assert select.select([connection], [], [], 30)[0], "the answer has begun"
+        assert peak_mb(server.process.pid) < before + 100  # whole answers are 480 MB
     is_served(server)
 
 

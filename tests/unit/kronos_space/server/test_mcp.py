@@ -78,3 +78,18 @@ def test_a_failure_of_the_sdk_is_reported_to_every_caller(
     with TestClient(app, raise_server_exceptions=False) as client:
         for _ in range(2):
             assert ask(client).status_code == 500
+
+
+def test_calls_beyond_those_that_may_wait_are_refused(
+    nano_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(Settings(), checkpoint=nano_checkpoint)
+    with TestClient(app) as client:
+        monkeypatch.setattr(mcp, "AT_ONCE", 0)
+        monkeypatch.setattr(mcp, "WAITING", 0)
+        answer = ask(client)
+        assert answer.status_code == 429
+        assert answer.headers["Retry-After"] == "5"
+        assert "too many calls of /mcp are waiting" in answer.json()["error"]["message"]
+        monkeypatch.undo()
+        assert ask(client).status_code == 200

@@ -7,11 +7,15 @@ from itertools import pairwise
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from kronos_space.server import connection as connection_module
 from kronos_space.server import read_scheduling
 from kronos_space.server.connection import HEAD_BYTES, HEAD_LINES, Connection, at_most
 from kronos_space.server.read_scheduling import LINES, PIECE, ReadScheduler
+
+WELL = PlainTextResponse("well")
 
 
 @dataclass
@@ -21,6 +25,7 @@ class FakeTransport(asyncio.Transport):
     sent: bytearray = field(default_factory=bytearray)
     paused: bool = False
     closed: bool = False
+    aborted: bool = False
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return default
@@ -40,13 +45,25 @@ class FakeTransport(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.closed = self.aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.sent)
 
 
-def connected(kind: type[Connection]) -> tuple[Connection, FakeTransport]:
-    config = uvicorn.Config(PlainTextResponse("well"), h11_max_incomplete_event_size=HEAD_BYTES)
+async def unanswered(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.Event().wait()
+
+
+def connected(
+    kind: type[Connection],
+    state: ServerState | None = None,
+    app: ASGIApp = WELL,
+) -> tuple[Connection, FakeTransport]:
+    config = uvicorn.Config(app, h11_max_incomplete_event_size=HEAD_BYTES)
     config.load()
-    connection, wire = kind(config, ServerState(), {}), FakeTransport()
+    connection, wire = kind(config, state or ServerState(), {}), FakeTransport()
     connection.connection_made(wire)
     return connection, wire
 
@@ -117,6 +134,56 @@ def test_a_head_of_thousands_of_lines_is_refused_before_it_is_parsed(lines: int)
     sent = asyncio.run(scenario())
     answers = sent.count(b"HTTP/1.1 200 "), sent.count(b"HTTP/1.1 431 ")
     assert answers == ((0, 1) if lines > HEAD_LINES else (2, 0))
+
+
+@pytest.mark.parametrize("lines", [100, 120, 200, 4000])
+def test_trailers_of_thousands_of_lines_end_the_connection_before_they_are_parsed(
+    lines: int,
+) -> None:
+    async def scenario() -> tuple[bytes, bool]:
+        connection, wire = connected(at_most(10))
+        for _ in range(2):  # the second on the same connection
+            connection.data_received(chunked(1, 200) + b"0\r\n" + b"a:\r\n" * lines + b"\r\n")
+            for _ in range(100):
+                await asyncio.sleep(0)
+        return bytes(wire.sent), wire.closed
+
+    sent, closed = asyncio.run(scenario())
+    assert closed == (lines > HEAD_LINES)
+    assert sent.count(b"HTTP/1.1 ") == (1 if closed else 2)
+
+
+def test_a_connection_whose_answer_is_not_read_makes_room_for_a_new_one() -> None:
+    async def scenario() -> None:
+        kind = at_most(1)
+        state = ServerState()
+        slow, slow_wire = connected(kind, state, app=unanswered)
+        slow.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert slow not in kind._idle
+        slow.pause_writing()
+        _, wire = connected(kind, state)
+        assert (slow_wire.closed, wire.closed) == (True, False)
+        slow.connection_lost(None)  # as the event loop does then
+
+    asyncio.run(scenario())
+
+
+def test_a_closing_connection_ends_even_if_its_last_bytes_are_never_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "STALLED_SECONDS", 0.0)
+
+    async def scenario() -> None:
+        connection, wire = connected(at_most(10))
+        connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert wire.closed
+        assert wire.aborted
+
+    asyncio.run(scenario())
 
 
 def test_a_caller_cannot_send_faster_than_the_service_reads_even_after_an_early_answer() -> None:
