@@ -233,7 +233,8 @@ function timesOf(records, position, notes) {
     read = readTimes(texts);
   } catch (error) {
     if (!(error instanceof CellError)) throw error;
-    throw new CsvError(first.row, `date ${quoted(texts[0])} ${error.message}`);
+    const at = error.position;
+    throw new CsvError(records[at].row, `date ${quoted(texts[at])} ${error.message}`);
   }
   const wrong = read.times.indexOf(null);
   if (wrong >= 0) {

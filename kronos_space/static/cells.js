@@ -38,7 +38,13 @@ const AROUND = /^'|(?:\b[A-Z]{1,3})?[$€£¥₹₩₽฿₿]|(?<=\d)\s*[KMBT]\s
 const MULTIPLES = { K: 1e3, M: 1e6, B: 1e9, T: 1e12 };
 
 /** A problem of a cell; the caller adds its row. */
-class CellError extends Error {}
+class CellError extends Error {
+  /** position: that of the cell among the texts. */
+  constructor(message, position) {
+    super(message);
+    this.position = position;
+  }
+}
 
 function isTime(text) {
   return [ISO, COMPACT, EPOCH, ...SHAPES].some((shape) => shape.test(text));
@@ -158,6 +164,7 @@ function isDayFirst(texts, shape) {
     `is ambiguous: it may be ${inWords(one[differing])} or ` +
       `${inWords(other[differing])}; ` +
       `write ${one[differing]} or ${other[differing]}`,
+    texts.map((text, i) => i).filter((i) => shape.test(texts[i]))[differing],
   );
 }
 

@@ -118,7 +118,9 @@ class _File:
         try:
             times = read_times(written)
         except AmbiguousDates as error:
-            raise DataError(f"{self._path} row {line}: {written[0]!r} {error}") from None
+            i = int(np.flatnonzero(bars)[error.position])
+            row = self._table.lines[i]
+            raise DataError(f"{self._path} row {row}: {self._written[i]!r} {error}") from None
         wrong = np.zeros(len(bars), dtype=bool)
         wrong[bars] = times.day.isna().to_numpy()
         like = f"one like {times.like} in row {line}" if times.like == written[0] else times.like

@@ -66,7 +66,11 @@ class Times:
 
 
 class AmbiguousDates(Exception):
-    """The dates of all rows are ambiguous."""
+    """The dates of all rows are ambiguous. `position` is that of the first with two readings."""
+
+    def __init__(self, position: int, text: str) -> None:
+        super().__init__(text)
+        self.position = position
 
 
 def is_time(text: str) -> bool:
@@ -183,6 +187,7 @@ def _day_first(texts: Sequence[str], shape: re.Pattern[str]) -> bool:
     Rows with a day above 12 decide, or else the order of the rows.
     """
     found = [match for text in texts if (match := shape.fullmatch(text))]
+    rows = [i for i, text in enumerate(texts) if shape.fullmatch(text)]
     possible: dict[bool, list[date]] = {}
     for day_first in (True, False):
         days = [_date(match, day_first=day_first) for match in found]
@@ -197,11 +202,12 @@ def _day_first(texts: Sequence[str], shape: re.Pattern[str]) -> bool:
     }
     left = ordered if len(ordered) == 1 else possible
     first, second = next(iter(left.values())), next(reversed(left.values()))
-    for by_day, by_month in zip(first, second, strict=True):
+    for row, by_day, by_month in zip(rows, first, second, strict=True):
         if by_day != by_month:
             raise AmbiguousDates(
+                row,
                 f"is an ambiguous date: it may be {by_day.day} {by_day:%B} or "
-                f"{by_month.day} {by_month:%B}; write {by_day} or {by_month}"
+                f"{by_month.day} {by_month:%B}; write {by_day} or {by_month}",
             )
     return next(iter(left))
 
