@@ -20,6 +20,7 @@ _HALF_A_DAY = timedelta(hours=12)
 FX_ZONE = "America/New_York"
 FX_DAY_BEGINS_BEFORE_MIDNIGHT = timedelta(hours=7)
 _ROUND_THE_CLOCK = ("24/7", "24/5")
+_MOSTLY = 0.9  # share of bars at one time of day that must be within their sessions
 
 
 def naive_times(symbol: str, times: pd.DatetimeIndex, interval: str) -> pd.DatetimeIndex:
@@ -177,7 +178,11 @@ def _of_wall_times(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
 
 
 def _refuse_outside(symbol: str, times: pd.DatetimeIndex, days: pd.DatetimeIndex) -> None:
-    """Raise DataError unless each of `times` is between the open and close of its session."""
+    """Raise DataError unless each of `times` is between the open and close of its session.
+
+    Some sources name every bar by the usual close. It is after the close of a half day, so a time
+    of day that is within most sessions is accepted on the others too.
+    """
     known = sessions_of(symbol)
     zone = known.timezone
     position = np.searchsorted(known.days, days.to_numpy("datetime64[us]"))
@@ -188,6 +193,9 @@ def _refuse_outside(symbol: str, times: pd.DatetimeIndex, days: pd.DatetimeIndex
     )
     day_market = known.name not in _ROUND_THE_CLOCK
     inside = (opens <= times) & (times <= closes) & (opens >= days) & day_market
+    of_session = known.days[position] == days.to_numpy("datetime64[us]")
+    share = pd.Series(inside).groupby(times - days).transform("mean").to_numpy()
+    inside |= of_session & (share > _MOSTLY)
     if not inside.all():
         wrong = times[~inside][-1]
         raise DataError(
