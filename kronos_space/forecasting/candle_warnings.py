@@ -176,8 +176,8 @@ def _breaks_of_scale(values: Floats, used: int) -> Iterator[str]:
         further = f", and at {rows.size - 1} more" if rows.size > 1 else ""
         yield (
             f"row {row}: prices change by the factor {np.exp(gap[row - 1]):.4g} from the bar "
-            f"before{further}: a split that was not applied, or another unit? give prices of one "
-            "scale"
+            f"before{further}: a split or special dividend that was not applied, or another "
+            "unit? give prices of one scale"
         )
 
 

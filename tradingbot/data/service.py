@@ -110,6 +110,12 @@ class DataService:
         )
         return frame, notes, findings
 
+    def too_few(self, count: int, interval: str) -> str | None:
+        """Return a sentence if `count` complete bars are too few for a forecast, else None."""
+        usable = f"{count} usable {interval} bars up to {self._clock(interval):%Y-%m-%d %H:%M} UTC"
+        needs = f"a forecast needs at least {self._min_bars}"
+        return None if count >= self._min_bars else f"{usable}, {needs}"
+
     @property
     def caller(self) -> Caller:
         """Return the kind of caller, which selects the policy for findings."""
@@ -149,13 +155,10 @@ class DataService:
     def _history(
         self, symbol: str, interval: str, bars: int, stopped: threading.Event
     ) -> pd.DataFrame:
-        now = self._clock(interval)
-        start = _first_day(now, interval, bars)
+        start = _first_day(self._clock(interval), interval, bars)
         frame, warnings, last = self._bars(symbol, interval, start, stopped, enough=self._min_bars)
-        if len(frame) < self._min_bars:
-            count = f"{len(frame)} usable {interval} bars up to {now:%Y-%m-%d %H:%M} UTC"
-            needs = f"a forecast needs at least {self._min_bars}"
-            raise TooFewBars("; ".join([f"{count}, {needs}", *warnings]), symbol=symbol)
+        if few := self.too_few(len(frame), interval):
+            raise TooFewBars("; ".join([few, *warnings]), symbol=symbol)
         if interval == "1d" and (late := sessions_between(symbol, frame.index[-1], last)):
             warning = f"the newest bar is of {frame.index[-1]:%Y-%m-%d}; sessions since: {late}"
             if self._now is None and self._source.clock_file:
@@ -282,7 +285,6 @@ class DataService:
         """Log the warnings of a ticker, once."""
         if warnings and symbol not in self._warned:
             self._warned.add(symbol)
-            # in JSON logs the ticker is a separate field
             logger.warning("%s: %s", symbol, "; ".join(warnings), extra={"symbol": symbol})
 
 

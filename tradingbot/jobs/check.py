@@ -11,7 +11,7 @@ from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError
 from tradingbot.jobs.model_check import CheckedModel, check_models
 from tradingbot.markets.data_quality import bar_length
-from tradingbot.markets.quality_findings import Action, Finding
+from tradingbot.markets.quality_findings import Action, Finding, without_unfinished
 from tradingbot.markets.symbols import calendar_name
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.url import database_exists, database_url
@@ -29,7 +29,7 @@ class Checked:
     last: datetime | None
     findings: list[tuple[Finding, Action]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # corrections made while cleaning the bars
-    error: str | None = None  # why there is nothing to check
+    error: str | None = None  # why there is nothing to check, or too little for a forecast
 
     @property
     def verdict(self) -> str:
@@ -85,6 +85,7 @@ def _check(data: DataService, symbol: str, interval: str, bars: int) -> Checked:
     except DataError as error:
         return Checked(symbol, calendar, 0, None, None, error=error.reason)
     times = pd.DatetimeIndex(frame.index)
+    complete = len(without_unfinished(frame, findings))
     return Checked(
         symbol,
         calendar,
@@ -93,5 +94,5 @@ def _check(data: DataService, symbol: str, interval: str, bars: int) -> Checked:
         times[-1].to_pydatetime() if len(times) else None,
         [(finding, finding.action(data.caller)) for finding in findings],
         notes,
-        None if len(times) else "no usable bars",
+        data.too_few(complete, interval),
     )

@@ -15,7 +15,13 @@ import pandas as pd
 
 from tradingbot.errors import DataError
 from tradingbot.markets.calendars import Sessions, calendar_gap, closes_of, sessions_of
-from tradingbot.markets.quality_findings import Caller, Finding, Kind, apply_policy
+from tradingbot.markets.quality_findings import (
+    Caller,
+    Finding,
+    Kind,
+    apply_policy,
+    without_unfinished,
+)
 from tradingbot.markets.scale_breaks import scale_breaks
 from tradingbot.markets.session_dates import is_session, trading_days
 from tradingbot.typing import Times
@@ -56,7 +62,7 @@ def find_problems(
         frame: Bars with naive times: midnights of sessions for 1d, else UTC.
         symbol: The ticker.
         interval: The interval that the bars should have.
-        now: Bars that close later are unfinished.
+        now: Bars that close later are unfinished. They are counted, and not checked further.
         max_jump: Breaks of scale up to this factor count as real moves.
         ahead: The newest target. The calendar is checked up to this time.
         dropped: Times of bars that were dropped before. Their sessions do not count as missing.
@@ -64,13 +70,15 @@ def find_problems(
     if frame.empty:
         return []
     length = bar_length(interval)
-    found = [
-        *_spacing(frame, symbol, interval, length),
-        *_against_the_calendar(frame, symbol, interval, ahead, dropped),
-        *_scale(frame, symbol, max_jump),
-        *_halted(frame, symbol),
-        *_unfinished(frame, symbol, interval, length, now),
-    ]
+    found = list(_unfinished(frame, symbol, interval, length, now))
+    kept = without_unfinished(frame, found)
+    if not kept.empty:
+        found += [
+            *_spacing(kept, symbol, interval, length),
+            *_against_the_calendar(kept, symbol, interval, ahead, dropped),
+            *_scale(kept, symbol, max_jump),
+            *_halted(kept, symbol),
+        ]
     return sorted(found, key=lambda finding: list(Kind).index(finding.kind))
 
 
@@ -231,6 +239,8 @@ def _scale(frame: pd.DataFrame, symbol: str, max_jump: float) -> Iterator[Findin
         newest = breaks[-1]
         others = f", and {len(breaks) - 1} more before" if len(breaks) > 1 else ""
         cause = "another unit" if newest.is_power_of_ten else "a split that was not applied"
+        if newest.may_be_paid_out:
+            cause += ", or a special dividend or spin-off that prices are not adjusted for"
         yield Finding(
             Kind.SCALE,
             symbol,

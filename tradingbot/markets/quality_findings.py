@@ -85,9 +85,13 @@ def apply_policy(
         action = finding.action(caller)
         if action is Action.REFUSE:
             raise DataError(finding.text, symbol=finding.symbol)
-        if finding.kind is Kind.UNFINISHED:
-            frame = frame.iloc[: len(frame) - int(finding.figure)]
         routine = finding.kind is Kind.UNFINISHED and caller is Caller.REMOTE
         if action in (Action.MEND, Action.WARN) and not routine:
             warnings.append(finding.text)
-    return frame, warnings
+    return without_unfinished(frame, findings), warnings
+
+
+def without_unfinished(frame: pd.DataFrame, findings: Sequence[Finding]) -> pd.DataFrame:
+    """Return the bars that the findings do not count as unfinished; those are the newest."""
+    count = sum(int(found.figure) for found in findings if found.kind is Kind.UNFINISHED)
+    return frame.iloc[: len(frame) - count]

@@ -59,6 +59,14 @@ class ScaleBreak:
         return bool(round(power) >= 1 and abs(power - round(power)) < 0.05)
 
     @property
+    def may_be_paid_out(self) -> bool:
+        """Return whether a special dividend or a spin-off may explain the factor.
+
+        Few companies pay out more than half of their value. Those are taken for splits.
+        """
+        return 0.49 < self.factor < 1
+
+    @property
     def ratio(self) -> str:
         """Return the likely ratio in words: 20:1, 3:2, 1:10; a power of ten exactly."""
         up = self.factor > 1

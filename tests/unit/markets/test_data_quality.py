@@ -113,6 +113,23 @@ def test_bars_in_pounds_among_pence_are_found(last: int) -> None:
     assert ("100:1" if last == 300 else "1:100") in finding.text
 
 
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [
+        (0.6, "a split that was not applied, or a special dividend or spin-off"),
+        (0.75, "a split that was not applied, or a special dividend or spin-off"),
+        (0.5, "a split that was not applied, or a special dividend or spin-off"),
+        (0.25, "a split that was not applied?"),
+        (2.0, "a split that was not applied?"),
+        (0.01, "another unit?"),
+    ],
+)
+def test_the_possible_causes_of_a_break_are_named(factor: float, cause: str) -> None:
+    [found] = data_quality.find_problems(scaled(candles(), slice(200, 300), factor), "SPY", "1d")
+    assert found.kind is Kind.SCALE
+    assert cause in found.text
+
+
 def test_a_jump_is_allowed_up_to_the_users_factor() -> None:
     frame = scaled(candles(), slice(0, 200), 20, volume=True)
     assert Kind.SCALE in [
@@ -354,6 +371,24 @@ def test_a_given_frame_loses_its_unfinished_bar_with_a_message() -> None:
     assert "not complete" in warnings[0]
 
 
+def test_bars_that_are_left_out_have_no_other_finding() -> None:
+    frame = candles()
+    now = session_close("SPY", frame.index[-1].to_pydatetime())
+    later = scaled(frame.tail(30), slice(0, 30), 0.01).assign(volume=0.0)
+    later["low"] = later["high"]
+    days = pd.date_range(frame.index[-1] + timedelta(days=2), periods=30)
+    found = data_quality.find_problems(
+        pd.concat([frame, later.set_axis(days)]), "SPY", "1d", now=now
+    )
+    assert [finding.kind for finding in found] == [Kind.UNFINISHED]
+    assert found[0].figure == 30
+
+
+def test_a_frame_of_unfinished_bars_has_only_that_finding() -> None:
+    found = data_quality.find_problems(candles(), "SPY", "1d", now=day("2024-01-01"))
+    assert [finding.kind for finding in found] == [Kind.UNFINISHED]
+
+
 def test_the_clock_of_intraday_bars_is_their_newest_bar(tmp_path: Path) -> None:
     daily, hours = candles("SPY", 60), candles("BTC-USD", 60)
     hours.index = pd.date_range("2025-03-01", periods=60, freq="1h")
@@ -389,6 +424,23 @@ def test_a_daily_bar_belongs_to_its_session(symbol: str, times: list[str], days:
     zoned = "Z" in times[0] or "+" in times[0] or times[0].count("-") > 2
     index = pd.DatetimeIndex(pd.to_datetime(times, utc=zoned))
     assert [f"{found:%Y-%m-%d}" for found in session_days(symbol, index)] == days
+
+
+@pytest.mark.parametrize(
+    ("symbol", "clock"), [("SPY", "16:00"), ("BARC.L", "16:30"), ("0700.HK", "16:00")]
+)
+def test_daily_bars_named_by_the_usual_close_include_half_days(symbol: str, clock: str) -> None:
+    days = pd.DatetimeIndex(next_sessions(symbol, day("2024-01-02"), 400))
+    at_close = days + pd.Timedelta(f"{clock}:00")
+    closes = [session_close(symbol, moment) for moment in days]
+    instant = at_close.tz_localize(sessions_of(symbol).timezone).tz_convert(None)
+    assert (instant > pd.DatetimeIndex(closes)).any()  # the half days
+    assert session_days(symbol, at_close).equals(days)
+    with pytest.raises(DataError, match="without a zone"):  # hours after the close
+        session_days(symbol, at_close + timedelta(hours=5))
+    rest = pd.date_range(days[0], days[-1]).difference(days)[:3] + pd.Timedelta(f"{clock}:00")
+    with pytest.raises(DataError, match="without a zone"):
+        session_days(symbol, at_close.union(rest))
 
 
 @pytest.mark.parametrize(
