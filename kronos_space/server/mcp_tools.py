@@ -128,7 +128,7 @@ async def _answered(service: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     for name in _LEFT_OUT:
         if name in arguments:
             raise InvalidRequest(f"{name}: too large for a conversation; use POST /predict")
-    body = await asyncio.to_thread(_body, arguments)
+    body = await service.reader.alone(_body, arguments)
     with service.worker.arriving():
         [prepared] = await service.reader.single(body)
         work = service.worker.submit([prepared.prompt])

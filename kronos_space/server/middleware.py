@@ -97,4 +97,5 @@ async def _send_in_pieces(send: Send, message: Message) -> None:
     while len(body) > PIECE:
         await send({**message, "body": bytes(body[:PIECE]), "more_body": True})
         body = body[PIECE:]
+        await asyncio.sleep(0)  # others' turn: a connection takes several pieces at once
     await send({**message, "body": bytes(body)} if body else message)

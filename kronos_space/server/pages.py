@@ -11,6 +11,7 @@ import importlib.util
 import json
 import mimetypes
 import re
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,6 +55,8 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+_preparing = threading.Lock()
 
 router = APIRouter(include_in_schema=False)
 
@@ -114,8 +117,14 @@ def _answer(request: Request, asset: Asset, caching: str) -> Response:
     return Response(asset.gzipped, headers=headers, media_type=asset.media_type)
 
 
-@cache
 def _asset(name: str) -> Asset:
+    """Return a file, prepared once even if many callers request it first."""
+    with _preparing:
+        return _prepared(name)
+
+
+@cache
+def _prepared(name: str) -> Asset:
     folder = _folder_of(*_PACKAGED[name]) if name in _PACKAGED else STATIC
     return Asset.of((folder / name).read_bytes(), name)
 

@@ -53,6 +53,11 @@ class Reader:
         """Return the series of a single request. Raises InvalidRequest, InvalidHistory."""
         return [await self._in_turn(self._prepare, body)]
 
+    async def alone(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Call `work` in the thread of large bodies: several at once would delay the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._large_thread, work, *arguments)
+
     async def message(self, body: Body) -> ReadMessage:
         """Return a message of /mcp. Raises InvalidRequest."""
         return await self._in_turn(self._message, body)

@@ -4,6 +4,8 @@ import asyncio
 import json
 import math
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +17,7 @@ from starlette.types import Message
 from kronos_space.app import CHUNK, batch_answer, create_app
 from kronos_space.forecasting.forecaster import Prepared
 from kronos_space.schemas import read_request
-from kronos_space.server import bodies
+from kronos_space.server import bodies, pages
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint
 from tests.support.candles import bars, request
@@ -387,3 +389,27 @@ def test_openapi_shows_the_bounds_of_the_settings(nano_checkpoint: Checkpoint) -
     assert properties["ohlcv"]["minItems"] == 40
     assert app.openapi()["paths"]["/predict"]["post"]["security"] == [{"ApiKey": []}]
     assert app.openapi()["paths"]["/health"]["get"]["security"] == []
+
+
+def test_a_file_that_many_callers_request_first_is_prepared_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepared: list[str] = []
+    others, others_wait = threading.Barrier(4), threading.Event()
+
+    def prepare(content: bytes, name: str) -> pages.Asset:
+        prepared.append(name)
+        others_wait.wait(0.05)  # never set: gives the other callers time to come
+        return pages.Asset(content, content, "text/css", "tag")
+
+    def ask() -> None:
+        others.wait()
+        pages._asset("page.css")
+
+    monkeypatch.setattr(pages.Asset, "of", prepare)
+    pages._prepared.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        for asked in [pool.submit(ask) for _ in range(4)]:
+            asked.result()
+    pages._prepared.cache_clear()
+    assert prepared == ["page.css"]
