@@ -3,10 +3,10 @@ name=kronos-$(date -u +%Y%m%dT%H%M%SZ).dump
 partial=$folder/.partial
 trap 'rm -f "$partial"' EXIT
 pg_dump --dbname="$address" --format=custom --no-owner --no-privileges --file="$partial"
-pg_restore --list "$partial" > "/tmp/$name.list"
+contents=$(pg_restore --list "$partial")
 sync "$partial"
 mv "$partial" "$folder/$name"
 (cd "$folder" && ls -1 | grep -E '^kronos-[0-9TZ]+[.]dump$' | sort -r | tail -n +$((KEEP + 1)) | xargs -r rm -f --)
 echo "backed up to $name: $(stat -c %s "$folder/$name") bytes," \
-    "$(grep -c 'TABLE DATA' "/tmp/$name.list") tables;" \
+    "$(echo "$contents" | grep -c 'TABLE DATA') tables;" \
     "kept: $(ls -1 "$folder" | grep -cE '^kronos-[0-9TZ]+[.]dump$') of at most $KEEP"
