@@ -21,13 +21,14 @@ from tests.support.repository_hub import READ_TOKEN, TOKEN, Repository, Reposito
 FOLDER = Path(kronos_space.__file__).parent
 REPO = "me/kronos"
 SECRET = "s3cr3t-of-the-test"
-# Short time-outs, so that tests with a hanging Hub are fast.
+# Short pauses; the seconds of a call are few only where the Hub hangs, because a loaded machine may
+# need a second for an answer.
 # The bots' machines have no torch and no web server, and can deploy too.
 QUICK = """
 import sys
 sys.modules |= dict.fromkeys(("torch", "transformers", "fastapi", "tradingbot"))
 from kronos_space.deployment import commands, http, hub, waiting
-http.CALL_TIMEOUT, hub.BACKOFF, waiting.POLL = 1.0, 0.05, 0.05
+http.CALL_TIMEOUT, hub.BACKOFF, waiting.POLL = {seconds}, 0.05, 0.05
 commands.main()
 """
 
@@ -68,10 +69,12 @@ def deploy(
     *arguments: str,
     token: str = TOKEN,
     repo: str = REPO,
+    seconds: float = 60.0,
     **env: str,
 ) -> Done:
     environ = environment(hub, home, HF_TOKEN=token) | env
-    done = run("-c", QUICK, "deploy", repo, *arguments, cwd=home, env=environ, family="libraries")
+    quick = QUICK.format(seconds=seconds)
+    done = run("-c", quick, "deploy", repo, *arguments, cwd=home, env=environ, family="libraries")
     print(done.stdout, done.stderr)  # noqa: T201
     for text in (done.stdout, done.stderr):
         assert SECRET not in text
@@ -217,7 +220,7 @@ def test_an_upload_that_is_interrupted_is_finished_by_the_next_run(
     hub: RepositoryHub, home: Path
 ) -> None:
     hub.faults["commit"] += ["hang"] * 3
-    first = deploy(hub, home, "--variable", "KRONOS_THREADS=2")
+    first = deploy(hub, home, "--variable", "KRONOS_THREADS=2", seconds=1.0)
     assert first.code == 1
     assert "the Hub could not take the files in 3 attempts" in first.last
 
@@ -229,7 +232,8 @@ def test_an_upload_that_is_interrupted_is_finished_by_the_next_run(
 def test_ctrl_c_while_it_waits_leaves_the_space_to_the_hub_and_ends_with_130(home: Path) -> None:
     with RepositoryHub(build=("BUILDING",)) as hub:
         environ = environment(hub, home)
-        process = piped("-c", QUICK, "deploy", REPO, env=environ, family="libraries")
+        quick = QUICK.format(seconds=60.0)
+        process = piped("-c", quick, "deploy", REPO, env=environ, family="libraries")
         output = [process.stdout.readline()]  # the address appears when the upload is complete
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
@@ -366,7 +370,7 @@ def test_a_hub_that_hangs_or_fails_briefly_is_retried(hub: RepositoryHub, home: 
         "commit": deque([504]),
         "runtime": deque(["hang", 500, 429]),
     }
-    assert deploy(hub, home).code == 0
+    assert deploy(hub, home, seconds=1.0).code == 0
     assert hub.spaces[REPO].commits == 1
 
 
