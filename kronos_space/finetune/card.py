@@ -65,7 +65,7 @@ def percent(gain: Mapping[str, float | None]) -> str:
 def between(gain: Mapping[str, float | None]) -> str:
     """Format the interval of a gain, such as "0.4 to 3.9", in %."""
     if gain["low"] is None or gain["high"] is None:
-        return "too few sessions for one"
+        return "too few sessions for an interval"
     return f"{100 * gain['low']:.1f} to {100 * gain['high']:.1f}".replace("-", MINUS)
 
 

@@ -31,7 +31,9 @@ def symbols_hash(symbols: Iterable[str]) -> str:
 def write_checkpoint(
     folder: Path, model: Kronos, tokenizer: KronosTokenizer, about: Mapping[str, Any]
 ) -> None:
-    """Write model/, tokenizer/, kronos.json and the model card; replace a folder atomically.
+    """Write a checkpoint folder: model/, tokenizer/, kronos.json and the model card.
+
+    An existing folder is replaced atomically.
 
     Raises:
         FinetuneError: The folder cannot be written.
@@ -112,7 +114,9 @@ def promote(folder: Path, target: Path, *, force: bool) -> None:
     """
     check_better(folder, force=force, verb="promotes")
     if target.resolve().is_relative_to(folder.resolve()):
-        raise FinetuneError(f"{target} is {folder}, or in it: give another place")
+        raise FinetuneError(
+            f"{target} is inside the checkpoint {folder}: expected a folder outside"
+        )
     try:
         load_checkpoint(str(folder))
     except CheckpointError as error:

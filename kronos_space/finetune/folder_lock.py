@@ -1,4 +1,4 @@
-"""One fine-tuning at a time for a folder: another one would train on and remove the same files."""
+"""Lock a checkpoint folder, because two fine-tunings would remove each other's files."""
 
 import fcntl
 import os

@@ -44,7 +44,7 @@ def load(path: Path, key: dict[str, Any]) -> Progress:
     if before != key:
         other = ", ".join(name for name in key if before.get(name) != key[name])
         raise FinetuneError(
-            f"{path.parent} holds a training with other settings ({other}): give the same ones, or "
-            "another --out"
+            f"{path.parent} holds a training with other settings ({other}): "
+            "give the same settings, or another --out"
         )
     return progress

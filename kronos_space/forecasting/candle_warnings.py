@@ -145,7 +145,7 @@ def _against_the_targets(times: Times, gaps: Seconds, targets: Times) -> Iterato
     if too_near or too_far:
         yield (
             f"the bars are {_spaced(int(np.median(gaps)))} apart, the target_timestamps "
-            f"{_spaced(nearest)}: these are not the next bars of this history"
+            f"{_spaced(nearest)}: such timestamps are not the history's next bars"
         )
     elif steps[0] > STALE * gaps.max():
         yield (

@@ -35,7 +35,9 @@ class Models:
         return self.all[0]
 
     def of(self, name: str | None) -> Forecaster:
-        """Return the model of this name, with or without its owner, or the first one for None.
+        """Return the model with this name, or the first model for None.
+
+        The owner may be left out: `Kronos-mini` names `NeoQuasar/Kronos-mini`.
 
         Raises:
             InvalidRequest: There is no model of this name.

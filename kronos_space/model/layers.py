@@ -51,7 +51,11 @@ class Attention(nn.Module):
         self.resid_dropout = nn.Dropout(p.resid)
 
     def forward(self, query: Tensor, context: Tensor, *, causal: bool, rotate: bool) -> Tensor:
-        """query: (batch, queries, d_model), context: (batch, keys, d_model) -> shape of query."""
+        """Return the attention of `query` over the bars of `context`.
+
+        query: (batch, queries, d_model). context: (batch, keys, d_model). The result has the shape
+        of `query`.
+        """
         q, k, v = (
             projected.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (batch, heads, time, dim)
             for projected in (self.q_proj(query), self.k_proj(context), self.v_proj(context))

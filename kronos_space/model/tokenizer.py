@@ -33,14 +33,20 @@ class KronosTokenizer(Pretrained):
             self.apply(init_weights)
 
     def encode(self, bars: Tensor) -> tuple[Tensor, Tensor]:
-        """bars: (batch, time, d_in), normalised -> s1, s2 tokens, each (batch, time)."""
+        """Convert normalised bars to their tokens s1 and s2.
+
+        bars: (batch, time, d_in). Each token: (batch, time).
+        """
         x = self.embed(bars)
         for block in self.encoder:
             x = block(x)
         return bits_to_tokens(self.quant_embed(x) > 0)
 
     def decode(self, s1: Tensor, s2: Tensor) -> Tensor:
-        """s1, s2: (batch, time) -> normalised bars (batch, time, d_in)."""
+        """Convert tokens to normalised bars.
+
+        s1, s2: (batch, time). The bars: (batch, time, d_in).
+        """
         x = self.post_quant_embed(tokens_to_sphere(s1, s2, self.config.s1_bits))
         for block in self.decoder:
             x = block(x)
@@ -66,14 +72,20 @@ def place_values(bits: int) -> Tensor:
 
 
 def bits_to_tokens(bits: Tensor) -> tuple[Tensor, Tensor]:
-    """bits: bool (..., s1_bits + s2_bits) -> s1, s2: int64 (...). Bit i weighs 2^i."""
+    """Convert bits to the tokens s1 and s2. Bit i of a token weighs 2^i.
+
+    bits: bool (..., s1_bits + s2_bits). Each token: int64 (...).
+    """
     s1, s2 = bits.long().chunk(2, dim=-1)
     weights = place_values(s1.shape[-1])
     return (s1 * weights).sum(-1), (s2 * weights).sum(-1)
 
 
 def tokens_to_sphere(s1: Tensor, s2: Tensor, bits: int) -> Tensor:
-    """s1, s2: (...) of `bits` bits each -> the corner ±1/√(2·bits): float (..., 2·bits)."""
+    """Convert tokens to the corner of the sphere that they name, ±1/√(2·bits).
+
+    s1, s2: (...), of `bits` bits each. The corner: float (..., 2·bits).
+    """
     tokens = torch.stack([s1, s2], dim=-1).unsqueeze(-1)  # (..., 2, 1)
     ones = ((tokens & place_values(bits)) != 0).flatten(-2)  # (..., 2·bits)
     corner: Tensor = (ones.float() * 2 - 1) * (2 * bits) ** -0.5

@@ -42,7 +42,10 @@ class Kronos(Pretrained):
             self.apply(init_weights)
 
     def hidden(self, s1: Tensor, s2: Tensor, stamps: Tensor) -> Tensor:
-        """s1, s2: (batch, time); stamps: (batch, time, 5) -> (batch, time, d_model)."""
+        """Return the hidden state of each bar.
+
+        s1, s2: (batch, time). stamps: (batch, time, 5). The states: (batch, time, d_model).
+        """
         x = self.token_drop(self.embedding(s1, s2) + self.time_emb(stamps))
         for block in self.transformer:
             x = block(x)
@@ -50,7 +53,10 @@ class Kronos(Pretrained):
         return hidden
 
     def s1_logits(self, hidden: Tensor) -> Tensor:
-        """hidden: (..., d_model) -> (..., 2^s1_bits)."""
+        """Return the logits of the next bar's s1.
+
+        hidden: (..., d_model). The logits: (..., 2^s1_bits).
+        """
         logits: Tensor = self.head.proj_s1(hidden)
         return logits
 

@@ -31,7 +31,7 @@ class Bodies:
     async def of(
         self, request: Request, *, max_bytes: int | None = None
     ) -> AsyncIterator[bytearray]:
-        """Yield the whole body; count it while the block runs.
+        """Yield the whole body. Its bytes count as held in memory until the block ends.
 
         Args:
             max_bytes: Limit of its size, if below the limit of all bodies.

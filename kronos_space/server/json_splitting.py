@@ -34,7 +34,7 @@ class TooManyElements(ValueError):
 
 
 def split_lists(body: Body, most: int) -> tuple[bytes, list[tuple[int, int]]]:
-    """Replace each element of the lists by its number; return that, and each element's span.
+    """Return the body with a number in place of each list element, and the elements' spans.
 
     Only lists directly in the top-level object are split: `requests` of a batch. Raises
     TooManyElements.

@@ -1,4 +1,4 @@
-"""`/mcp`: forecasts for assistants by the Model Context Protocol.
+"""`/mcp`: forecasts for AI assistants that speak the Model Context Protocol.
 
 Every request is an independent JSON-RPC message: no state is kept between requests, so any proxy
 works. Key, size and media type are checked before the SDK handles a request. The arguments of a

@@ -124,7 +124,7 @@ async def _status(service: Any, arguments: dict[str, Any]) -> Answer:
 
 
 async def _answered(service: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer of `/predict`, under its limits. Raises what it raises."""
+    """Return the answer of `/predict`, under the same limits. Raises the same errors."""
     for name in _LEFT_OUT:
         if name in arguments:
             raise InvalidRequest(f"{name}: too large for a conversation; use POST /predict")

@@ -2,7 +2,8 @@
 
 Parsing HTTP takes about 10 µs per chunk of a body, and a chunk may be one byte. The 256 KiB that
 may arrive at once could block the event loop for half a second. An answer needs several rounds of
-the loop, so each must be short: a piece has a limit of bytes, and one of lines, which end chunks.
+the event loop, so each round must be short. So a piece is limited in bytes and in lines; a line
+ends a chunk.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ SECONDS = 0.002  # of parsing before other tasks run
 
 
 def piece_length(received: bytearray) -> int:
-    """Return how many of the bytes to parse at a time: at most PIECE, and LINES lines."""
+    """Return how many of the bytes to parse at a time: PIECE bytes or LINES lines at most."""
     end = 0
     for _ in range(LINES):
         end = received.find(b"\n", end, PIECE) + 1

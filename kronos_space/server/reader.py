@@ -134,7 +134,7 @@ class Reader:
             raise InvalidRequest(message, [(name, message)])
         raise InvalidRequest(
             f"one series holds more than {self._most_values} values, or more than "
-            f"{self._largest // 1024} KiB: no valid one does"
+            f"{self._largest // 1024} KiB, which no valid series does"
         )
 
 

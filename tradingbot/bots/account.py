@@ -38,7 +38,7 @@ def ticker(symbol: object) -> str:
         raise TradeRefused(f"trading {symbol!r}: expected a ticker, such as 'SPY'")
     name = symbol.strip().upper()
     if name == CASH:
-        raise TradeRefused(f"trading {CASH}: that is the portfolio's cash, and no ticker")
+        raise TradeRefused(f"trading {CASH}: expected a ticker, and {CASH} is the portfolio's cash")
     return name
 
 
@@ -80,7 +80,7 @@ class Account:
                 )
         for symbol, price in prices.items():
             if not 0 < price < math.inf:  # also refuses nan
-                raise TradeRefused(f"{symbol} at a price of {price}: expected one above 0")
+                raise TradeRefused(f"{symbol} at a price of {price}: expected a price above 0")
         costs = costs if isinstance(costs, Costs) else Costs(costs)
         if not 0 <= costs.rate < 1:  # otherwise a sale would cost more than its proceeds
             raise TradeRefused(
@@ -105,9 +105,9 @@ class Account:
         return self.cash + sum(self.held(symbol) * self._price(symbol) for symbol in symbols)
 
     def buy(self, symbol: str, cash: float | None = None) -> Fill | None:
-        """Spend `cash` USD including costs, by default all cash. Return None if there is none.
+        """Spend `cash` USD including costs, by default all cash.
 
-        Raises TradeRefused if there is less cash.
+        Returns None if there is no cash. Raises TradeRefused if there is less cash.
         """
         if cash is None:
             if self.cash < MIN_TRADE or self.cash <= self.costs.commission.of(0.0):
@@ -116,13 +116,15 @@ class Account:
         if not _is_number(cash) or not 0 < cash < math.inf:
             raise TradeRefused(f"buying {symbol} for {cash!r} USD: expected an amount above 0")
         if cash > self.cash:
-            raise TradeRefused(f"buying {symbol} for {cash:.2f} USD: there are {self.cash:.2f}")
+            raise TradeRefused(
+                f"buying {symbol} for {cash:.2f} USD: the cash is {self.cash:.2f} USD"
+            )
         return self._spend(symbol, float(cash))
 
     def sell(self, symbol: str, quantity: float | None = None) -> Fill | None:
-        """Sell `quantity` units, by default all. Return None if none are held.
+        """Sell `quantity` units, by default all units held.
 
-        Raises TradeRefused if fewer are held.
+        Returns None if none are held. Raises TradeRefused if fewer are held.
         """
         held = self.held(symbol)
         if quantity is None:
@@ -155,7 +157,7 @@ class Account:
         return paid
 
     def rebalance(self, weights: Mapping[str, float]) -> None:
-        """Change the positions in these tickers to shares of the account's value.
+        """Trade these tickers until each has its weight, a share of the account's value.
 
         Sales come first. If costs leave too little cash for all purchases, all are reduced in
         proportion. Other positions stay. The rest remains cash. Raises TradeRefused unless weights

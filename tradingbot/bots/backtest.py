@@ -148,7 +148,7 @@ def _bars(
     bars = {}
     for symbol in strategy.tickers:
         if symbol not in history:
-            raise DataError("the backtest was given no history of it", symbol=symbol)
+            raise DataError("the backtest was given no history of this ticker", symbol=symbol)
         bars[symbol] = supplied_candles(
             symbol,
             history[symbol],

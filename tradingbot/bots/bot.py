@@ -217,7 +217,7 @@ class Bot(AsCommand):
             return account.sell(symbol, quantity) if symbol in account.prices else None
 
     def rebalance(self, weights: Mapping[str, float]) -> list[Fill]:
-        """Change the portfolio to these shares, such as `{"SPY": 0.6, "GLD": 0.4}`.
+        """Trade until each ticker has its share of the value, such as `{"SPY": 0.6, "GLD": 0.4}`.
 
         Positions that are not named are sold; the rest stays cash. Otherwise as `buy`.
         """

@@ -50,7 +50,7 @@ class Order:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Parse what `to_json` returns. Raises KeyError, TypeError or ValueError otherwise."""
+        """Parse an order that `to_json` wrote. Raises KeyError, TypeError or ValueError."""
         bar, decided_at = (datetime.fromisoformat(row[name]) for name in ("bar", "decided_at"))
         return cls(str(row["symbol"]), int(row["decision"]), bar, decided_at)
 
@@ -99,7 +99,9 @@ def reaching_back(
 
 
 def decided_at(closed: datetime, now: datetime, interval: str) -> datetime:
-    """Return when a decision on a bar that closed at `closed` counts as made, if it is `now`.
+    """Return the time at which a decision made `now` counts as made.
+
+    `closed` is the time at which the decision's bar closed.
 
     A small delay is ignored, since otherwise no bot could trade at the open of the next bar where
     bars follow each other without a pause.
@@ -140,7 +142,10 @@ def openings(
 
 
 def sessions_waited(order: Order, now: datetime) -> int:
-    """Return how many sessions are complete since its bar; five a week without a calendar."""
+    """Return how many sessions are complete since the order's bar.
+
+    Without a calendar, five sessions a week are assumed.
+    """
     try:
         return sessions_between(order.symbol, order.bar, latest_complete_session(order.symbol, now))
     except DataError:
@@ -148,7 +153,7 @@ def sessions_waited(order: Order, now: datetime) -> int:
 
 
 def added(waiting: Iterable[Order], new: Iterable[Order]) -> list[Order]:
-    """Return all waiting orders; a repeated decision on the same bar adds none."""
+    """Return all waiting orders. A repeated decision on the same bar adds no order."""
     found = list(waiting)
     for order in new:
         same_bar = [old for old in found if (old.symbol, old.bar) == (order.symbol, order.bar)]
@@ -165,7 +170,10 @@ def bar_opens(symbol: str, times: pd.DatetimeIndex, interval: str) -> pd.Datetim
 
 
 def next_open(symbol: str, bar: datetime, interval: str) -> datetime:
-    """Return when the next bar opens, naive UTC; without a calendar, a bar's length later."""
+    """Return when the next bar opens, naive UTC.
+
+    Without a calendar, the next bar opens a bar's length after this one.
+    """
     following = bar + bar_length(interval)
     if interval == "1d":
         try:
@@ -177,7 +185,7 @@ def next_open(symbol: str, bar: datetime, interval: str) -> datetime:
 
 
 def _is_too_late(order: Order, bar: datetime) -> bool:
-    """Return whether it has lapsed before this bar."""
+    """Return whether the order has lapsed before this bar."""
     try:
         return sessions_between(order.symbol, order.bar, bar) > DELISTED_AFTER
     except DataError:

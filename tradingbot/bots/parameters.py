@@ -23,7 +23,7 @@ class Parameter:
 
     @property
     def as_keyword(self) -> inspect.Parameter:
-        """Return it as a keyword for Typer; None if it is not given."""
+        """Return the parameter as a keyword for Typer; its value is None if it is not given."""
         shown = "" if self.default is None else f" Default: {self.default}."
         option = typer.Option(help=f"Parameter of the strategy.{shown}", show_default=False)
         annotation: Any = Annotated[self.kind | None, option]

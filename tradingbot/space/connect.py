@@ -139,8 +139,8 @@ def _check_model(client: SpaceClient, model: str | None) -> None:
     names = served_models(client.health())
     if model not in names:
         raise ConfigError(
-            f"--model={model!r}: the Space at {client.url} has {', '.join(names)}; "
-            "--local starts one with the model that you want"
+            f"--model={model!r}: the Space at {client.url} does not serve this model; it serves "
+            f"{', '.join(names)}. --local starts a Space with the model that you want"
         )
 
 

@@ -313,4 +313,6 @@ def test_a_space_with_another_model_than_requested_is_refused(
         folder=tmp_path, KRONOS_SPACE_URL=space_url,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "has kronos-nano; --local starts one with the model that you want" in done.stderr
+    assert (
+        "it serves kronos-nano. --local starts a Space with the model that you want" in done.stderr
+    )

@@ -337,7 +337,7 @@ def test_a_run_accepts_sampling_options_and_refuses_another_model(
     other = kronosbot(*run, "--model", "kronos-base", folder=tmp_path, **here)
     assert other.returncode == 2
     assert "--model='kronos-base': the Space at " in other.stderr
-    assert "has kronos-nano; --local starts one" in other.stderr
+    assert "it serves kronos-nano. --local starts a Space" in other.stderr
 
 
 def test_requests_to_the_space_have_the_options_of_the_run() -> None:

@@ -75,7 +75,7 @@ def test_weights_rebalance_the_whole_portfolio() -> None:
 @pytest.mark.parametrize(
     ("order", "says"),
     [
-        (lambda a: a.buy("AAPL", 1_001.0), "buying AAPL for 1001.00 USD: there are 1000.00"),
+        (lambda a: a.buy("AAPL", 1_001.0), "buying AAPL for 1001.00 USD: the cash is 1000.00 USD"),
         (lambda a: a.buy("AAPL", 0), "an amount above 0"),
         (lambda a: a.buy("AAPL", -5), "an amount above 0"),
         (lambda a: a.buy("AAPL", math.nan), "an amount above 0"),
@@ -99,7 +99,7 @@ def test_impossible_trades_are_refused_and_change_nothing(order: Any, says: str)
 
 @pytest.mark.parametrize("price", [0.0, -1.0, math.nan, math.inf])
 def test_an_impossible_price_is_refused(price: float) -> None:
-    with pytest.raises(TradeRefused, match=r"AAPL at a price of .*: expected one above 0"):
+    with pytest.raises(TradeRefused, match=r"AAPL at a price of .*: expected a price above 0"):
         Account({"USD": 1.0}, {"AAPL": price}, 0.0)
 
 

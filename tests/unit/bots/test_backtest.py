@@ -221,7 +221,7 @@ def test_impossible_histories_are_refused() -> None:
     two = ScriptedBot("b", tickers=["X", "Y"], answers={})
     with pytest.raises(ConfigError, match="give a history of each"):
         two.backtest(bars)
-    with pytest.raises(DataError, match="Y: the backtest was given no history of it"):
+    with pytest.raises(DataError, match="Y: the backtest was given no history of this ticker"):
         two.backtest({"X": bars})
     single = ScriptedBot("b", "X", answers={})
     with pytest.raises(DataError, match="two bars at least"):

@@ -541,7 +541,7 @@ def test_a_bot_may_trade_manually_outside_decisions(market: Market, database: st
     assert bot.portfolio == {"USD": 10_000.0}, "a new bot's"
     bot.buy("AAPL", 4_002.0)
     assert bot.portfolio == {"USD": 5_998.0, "AAPL": pytest.approx(40.0), "IBM": 0.0}
-    with pytest.raises(TradeRefused, match=r"there are 5998.00"):
+    with pytest.raises(TradeRefused, match=r"the cash is 5998.00 USD"):
         bot.buy("AAPL", 6_000.0)
     bot.sell("AAPL", 10.0)
     assert bot.portfolio["USD"] == pytest.approx(5_998 + 999.5)
@@ -576,7 +576,9 @@ def test_cash_is_distinct_from_a_ticker_named_usd(market: Market, sqlite_url: st
         lambda: bot.sell("usd"),
         lambda: bot.rebalance({"USD": 0.4, "AAPL": 0.6}),
     ):
-        with pytest.raises(TradeRefused, match="the portfolio's cash, and no ticker"):
+        with pytest.raises(
+            TradeRefused, match="expected a ticker, and USD is the portfolio's cash"
+        ):
             order()
     assert bot.portfolio == {"USD": 10_000.0}
 

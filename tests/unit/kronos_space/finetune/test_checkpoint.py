@@ -127,7 +127,7 @@ def test_a_damaged_checkpoint_is_not_promoted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inside", [".", "served"])
 def test_a_checkpoint_is_not_promoted_into_itself(tmp_path: Path, inside: str) -> None:
     tuned = written(tmp_path / "tuned", GOOD)
-    with pytest.raises(FinetuneError, match="give another place"):
+    with pytest.raises(FinetuneError, match="expected a folder outside"):
         promote(tuned, tuned / inside, force=False)
     assert load_checkpoint(str(tuned)).name == "kronos-nano+2019-06-28"
 
