@@ -68,7 +68,7 @@ LONG := -o faulthandler_timeout=0
 image-test: $(VENV)/.dev ## Build and run the images of the Space and the bots (as root on Debian; minutes)
 	@$(PY) -m pytest $(LONG) -s tests/images/space_image.py tests/images/bots_image.py
 
-frameworks: $(VENV)/.dev ## Run the example for freqtrade with the real library, in a separate environment
+frameworks: $(VENV)/.dev ## Run the examples for freqtrade and vectorbt with the real libraries, in separate environments
 	@$(PY) -m pytest $(LONG) -s tests/frameworks/other_frameworks.py
 
 fresh-test: $(VENV)/.dev ## Run `make run` and `make test` on bare Debian 12 and 13 (as root; half an hour)

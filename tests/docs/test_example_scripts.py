@@ -2,7 +2,6 @@
 
 import os
 import runpy
-import subprocess
 import warnings
 from collections import Counter
 from contextlib import nullcontext
@@ -16,7 +15,6 @@ import pytest
 from tests.support import ROOT, commands
 from tests.support.market import Market, rises_and_falls
 from tests.support.openai_server import openai_server, text_answer, tool_calls
-from tests.support.vectorbt import python_with_vectorbt
 from tradingbot.persistence import models as tables
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import BotRow
@@ -143,37 +141,6 @@ def test_the_strategy_of_backtesting_py_trades_on_the_stored_forecasts(
     assert trades["EntryTime"].tolist() == [bars.index[-39]], "the last one is still open"
     assert trades["EntryPrice"].iloc[0] == pytest.approx(bars["open"].iloc[-39])
     assert trades["ExitTime"].iloc[0] == bars.index[-29]
-
-
-SIGNALS = """
-import runpy, sys
-sys.argv = [sys.argv[1], "AAPL"]
-portfolio = runpy.run_path(sys.argv[0])["portfolio"]
-for trade in portfolio.trades.records.itertuples():
-    print("trade", trade.entry_idx, trade.entry_price, trade.exit_idx, trade.status)
-"""
-
-
-@pytest.mark.integration
-def test_the_signals_of_vectorbt_trade_on_the_stored_forecasts(
-    tmp_path: Path, sqlite_url: str
-) -> None:
-    bars = rises_and_falls(sqlite_url)
-    env = {
-        **os.environ, "DATABASE_URL": sqlite_url, "KRONOS_DATA_SOURCE": "sample",
-        "NUMBA_DISABLE_JIT": "1",  # compiling takes two minutes, the 500 bars less than a second
-        "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
-    script = str(ROOT / "examples" / "vectorbt_signals.py")
-    command = [python_with_vectorbt(), "-W", "ignore", "-c", SIGNALS, script]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Total Trades" in done.stdout
-    found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("trade ")]
-    count = len(bars)
-    assert [(int(row[0]) - count, int(row[2]) - count) for row in found] == [(-39, -29), (-19, -1)]
-    assert [float(row[1]) for row in found] == pytest.approx(bars["open"].iloc[[-39, -19]].tolist())
-    assert [row[3] for row in found] == ["1", "0"], "the last one is still open"
 
 
 def test_the_agent_reads_two_forecasts(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""The example for freqtrade, with the real package: `make frameworks`.
+"""The examples for freqtrade and vectorbt, with the real packages: `make frameworks`.
 
-freqtrade is installed into a separate environment below .cache (hundreds of MB). It asks its
+Each is installed into a separate environment below .cache (hundreds of MB). freqtrade asks its
 exchange for the list of markets; the test contains that answer.
 """
 
@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from datetime import datetime, timedelta
 from pathlib import Path
 from zipfile import ZipFile
@@ -17,11 +18,13 @@ import pandas as pd
 import pytest
 
 from tests.support import ROOT
-from tests.support.market import flat_forecast
+from tests.support.market import flat_forecast, rises_and_falls
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 
 pytestmark = pytest.mark.integration
+
+VECTORBT = "1.2.0"
 
 DAYS = pd.date_range("2024-01-01", periods=200, freq="D")
 CONFIG = {
@@ -62,7 +65,7 @@ main(sys.argv[1:])
 """
 
 
-def environment() -> Path:
+def python_with_freqtrade() -> Path:
     """Return the interpreter of an environment with freqtrade and this project."""
     folder = ROOT / ".cache" / "freqtrade"
     python = folder / "bin" / "python"
@@ -77,7 +80,7 @@ def environment() -> Path:
 def test_freqtrade_trades_on_the_stored_forecasts_at_the_next_opens(
     tmp_path: Path,
 ) -> None:
-    python = environment()
+    python = python_with_freqtrade()
     random = np.random.default_rng(3)
     closes = 100 * np.exp(np.cumsum(random.normal(0, 0.02, len(DAYS))))
     opens = np.r_[100, closes[:-1]] * np.exp(random.normal(0, 0.005, len(DAYS)))
@@ -147,3 +150,57 @@ def backtested(
         )
         for trade in trades
     ]
+
+
+def python_with_vectorbt() -> Path:
+    """Return the interpreter of an environment with vectorbt and the packages of this one.
+
+    The first call on a machine installs 340 MB below .cache.
+    """
+    folder = ROOT / ".cache" / f"vectorbt-{VECTORBT}-{sys.implementation.cache_tag}"
+    python, finished = folder / "bin" / "python", folder / "installed"
+    packages = sysconfig.get_path("purelib")
+    if finished.is_file() and finished.read_text() == packages:
+        return python
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", folder], check=True)
+    site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    (site / "site-packages" / "ours.pth").write_text(packages)
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*install, "--no-compile", f"vectorbt=={VECTORBT}"], capture_output=True, text=True
+    )
+    if done.returncode:
+        reason = " ".join(done.stderr.splitlines()[-1:])
+        pytest.fail(f"vectorbt {VECTORBT} cannot be installed, for its example: {reason}", False)
+    finished.write_text(packages)
+    return python
+
+
+SIGNALS = """
+import runpy, sys
+sys.argv = [sys.argv[1], "AAPL"]
+portfolio = runpy.run_path(sys.argv[0])["portfolio"]
+for trade in portfolio.trades.records.itertuples():
+    print("trade", trade.entry_idx, trade.entry_price, trade.exit_idx, trade.status)
+"""
+
+
+def test_the_signals_of_vectorbt_trade_on_the_stored_forecasts(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    bars = rises_and_falls(sqlite_url)
+    env = {
+        **os.environ, "DATABASE_URL": sqlite_url, "KRONOS_DATA_SOURCE": "sample",
+        "NUMBA_DISABLE_JIT": "1",  # compiling takes two minutes, the 500 bars less than a second
+        "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    script = str(ROOT / "examples" / "vectorbt_signals.py")
+    command = [python_with_vectorbt(), "-W", "ignore", "-c", SIGNALS, script]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Total Trades" in done.stdout
+    found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("trade ")]
+    count = len(bars)
+    assert [(int(row[0]) - count, int(row[2]) - count) for row in found] == [(-39, -29), (-19, -1)]
+    assert [float(row[1]) for row in found] == pytest.approx(bars["open"].iloc[[-39, -19]].tolist())
+    assert [row[3] for row in found] == ["1", "0"], "the last one is still open"
