@@ -14,10 +14,11 @@ Result = TypeVar("Result")
 
 
 def in_background(work: Callable[[], Result]) -> Future[Result]:
-    """Start `work` in a new daemon thread. The future holds its result or exception.
+    """Start `work` in a new daemon thread. Return a future of the result or exception of `work`.
 
-    The work runs in a copy of the caller's context, which LangChain's tracing reads. Unlike with a
-    ThreadPoolExecutor, the process does not wait for the thread at exit.
+    The work runs in a copy of the caller's context variables, because LangChain's tracing reads
+    context variables. At exit the process does not wait for the thread, as it would for a thread
+    of a ThreadPoolExecutor.
     """
     future: Future[Result] = Future()
     future.set_running_or_notify_cancel()  # the future can no longer be cancelled
@@ -34,10 +35,13 @@ def in_background(work: Callable[[], Result]) -> Future[Result]:
 
 
 def within(seconds: float, work: Callable[[], Result]) -> Result:
-    """Return or raise the outcome of `work`, but raise TimeoutError after `seconds`.
+    """Call `work` and return its result or raise its exception.
 
-    After a time-out the work continues in its thread, because nothing can interrupt it (a host name
-    look-up, for example).
+    After a time-out the work continues in its thread, because Python cannot interrupt a blocking
+    call such as the look-up of a host name.
+
+    Raises:
+        TimeoutError: `work` took longer than `seconds`.
     """
     return in_background(work).result(max(0.0, seconds))
 
@@ -45,7 +49,7 @@ def within(seconds: float, work: Callable[[], Result]) -> Result:
 def read_ahead(
     read: Callable[[Item], Result], items: Iterable[Item]
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Yield each item with `read(item)`, while a background thread reads the next one."""
+    """Yield each item with `read(item)`, while a background thread reads the next item."""
     reading: deque[tuple[Item, Future[Result]]] = deque()
     for item in items:
         reading.append((item, in_background(partial(read, item))))
@@ -59,11 +63,12 @@ def read_ahead(
 def as_they_end(
     work: Callable[[Item, threading.Event], Result], items: Iterable[Item], *, workers: int
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Yield the results of `work(item, stopped)` as they complete, computed in `workers` threads.
+    """Call `work(item, stopped)` in `workers` threads. Yield items and results as calls complete.
 
-    An exception of a piece of work is raised here. When the caller stops iterating (it closes the
-    generator, or a signal raises in it), no more items are started, and the event `stopped` is set
-    for those in progress. The process never waits for them at exit.
+    If a call of `work` raises an exception, the generator raises the same exception. The caller
+    stops iterating when it closes the generator, or when a signal handler raises an exception.
+    Then no further call starts, and the event `stopped` is set for the calls in progress. At exit
+    the process does not wait for the calls in progress.
     """
     todo: SimpleQueue[Item] = SimpleQueue()
     ended: SimpleQueue[tuple[Item, Callable[[], Result]]] = SimpleQueue()

@@ -1,7 +1,9 @@
-"""The context of a bot's decision, which also applies to the threads and processes that it starts.
+"""The context of a bot's decision, which also applies in threads and processes of the decision.
 
-Python's threads, processes and pools do not inherit context variables. In a backtest the context
-forbids access to present data; see `lookahead.py`.
+The context is the value of two context variables: which bots are deciding, and whether the decision
+is part of a backtest. In a backtest, functions that return present data raise an error; see
+`lookahead.py`. Python's threads, processes and pools do not inherit context variables. This module
+therefore patches them to pass on the context.
 """
 
 import concurrent.futures.process
@@ -22,7 +24,7 @@ from tradingbot.runtime.lookahead import DECIDING, IN_BACKTEST
 _POOLS: dict[type, tuple[str, ...]] = {
     ThreadPoolExecutor: ("submit",),
     ProcessPoolExecutor: ("submit",),
-    Pool: ("apply_async", "_map_async", "imap", "imap_unordered"),  # also of thread pools
+    Pool: ("apply_async", "_map_async", "imap", "imap_unordered"),  # ThreadPool inherits from Pool
 }
 _WORKERS = (
     concurrent.futures.thread._worker,
@@ -33,7 +35,7 @@ _WORKERS = (
 
 @contextmanager
 def decision_of(bot: object) -> Iterator[None]:
-    """Make `is_deciding(bot)` true in this block and in the work that it starts."""
+    """Make `is_deciding(bot)` true in this block and in the threads and processes it starts."""
     _patch_threads_and_pools()
     token = DECIDING.set((*DECIDING.get(), id(bot)))
     try:
@@ -46,7 +48,8 @@ def decision_of(bot: object) -> Iterator[None]:
 def _patch_threads_and_pools() -> None:
     """Patch threads, processes and pools to pass on the context of a decision.
 
-    The workers of a pool are started outside of the context, because they may outlive the decision.
+    A pool's worker threads and processes start without the context, because they may still run
+    after the decision. Each piece of work that a decision submits to a pool has the context.
     """
     started: tuple[type[Any], ...] = (threading.Thread, BaseProcess)
     for kind in started:
@@ -77,7 +80,7 @@ def _start_with_context(start: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _submit_with_context(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a pool's method, whose first argument is the work, with the context passed on."""
+    """Return a pool's method that passes the context on to the work, its first argument."""
 
     @wraps(method)
     def submit(pool: Any, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -87,7 +90,7 @@ def _submit_with_context(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_context(work: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `work` bound to the decision's context. It can be pickled if `work` can."""
+    """Return `work` bound to the decision's context. The result can be pickled if `work` can."""
     return partial(_run_in_context, IN_BACKTEST.get(), DECIDING.get(), work)
 
 

@@ -1,7 +1,7 @@
 """A shared event loop in a background thread, for synchronous callers of asynchronous code.
 
-All callers share it, so that resources kept open between two calls, such as a connection pool,
-still belong to a running loop.
+All callers share one loop. A resource that stays open between two calls, such as a connection pool,
+belongs to the loop in which it was opened, and works only while that loop runs.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ def wait_for(work: Callable[[], Coroutine[Any, Any, Result]], seconds: float) ->
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """Return the shared loop. It is replaced after a fork, or if it is blocked."""
+    """Return the shared loop. Start a new loop after a fork, or if the current loop is blocked."""
     global _shared
     with _lock:
         if _shared is None or _shared[0] != os.getpid() or not _responds(_shared[1]):
@@ -55,7 +55,8 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         try:
             loop.run_forever()
             return
-        # raised by one piece of work, whose caller gets the exception
+        # A coroutine raised the exception. The caller of the coroutine gets it, and the loop
+        # continues for the other callers.
         except (SystemExit, KeyboardInterrupt):
             continue
 

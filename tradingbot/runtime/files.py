@@ -15,20 +15,21 @@ from tradingbot.runtime.signals import signals_held
 def replaced(out: Path) -> Iterator[Path]:
     """Yield a temporary file next to `out`, and replace `out` with it at the end.
 
-    Readers, such as a web server, see either the old or the new file, complete. After an exception
-    the old file stays.
+    A reader, such as a web server, sees either the complete old file or the complete new file.
+    After an exception in the block the old file stays.
 
     Raises:
-        ConfigError: The file cannot be written; raised before anything else is done.
+        ConfigError: The file cannot be written. If the folder is missing or refuses new files, the
+            error is raised before the block runs.
     """
     try:
-        target = out.resolve()  # a link's target is replaced, not the link
-        if target.is_symlink():  # a loop of links, for which Python 3.13 raises nothing
+        target = out.resolve()  # replace the target of a symbolic link, not the link
+        if target.is_symlink():  # a loop of links: `resolve` raises nothing in Python 3.13
             raise OSError(ELOOP, os.strerror(ELOOP))
         is_other = target.exists() and not target.is_file()
-    except OSError as error:  # such as a name that is too long
+    except OSError as error:  # for example, the name is too long
         raise _unwritable(out, error) from error
-    except RuntimeError as error:  # a loop of links, before Python 3.13
+    except RuntimeError as error:  # a loop of links, in Python versions before 3.13
         raise _unwritable(out, OSError(ELOOP, os.strerror(ELOOP))) from error
     if is_other:
         raise ConfigError(f"--out={str(out)!r} is not a file; expected one such as report.html")

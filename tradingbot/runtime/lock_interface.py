@@ -15,11 +15,11 @@ class Holder:
     process: int | None = None  # process ID on `host`
     host: str | None = None
     since: datetime | None = None  # with a time zone
-    others: int = 0  # number of others that share the lock
-    active: datetime | None = None  # time of its last activity, with a time zone
+    others: int = 0  # number of other processes that share the lock
+    active: datetime | None = None  # time of the holder's last activity, with a time zone
 
     def idle(self, now: datetime) -> float | None:
-        """Return the seconds since its last activity."""
+        """Return the seconds from the holder's last activity to `now`, or None if unknown."""
         return None if self.active is None else (now - self.active).total_seconds()
 
     def __str__(self) -> str:
@@ -39,16 +39,19 @@ class Lock(Protocol):
     """
 
     def try_exclusive(self) -> bool:
-        """Take the lock exclusively. Return False, and change nothing, if others hold it."""
+        """Take the lock exclusively. Return False, and change nothing, if it is held elsewhere."""
 
     def try_shared(self) -> bool:
         """Take the lock shared, or downgrade an exclusive lock.
 
-        Return False if another has it exclusively.
+        Return False if another process holds the lock exclusively.
         """
 
     def renew(self) -> bool:
-        """Return True if the lock is held. Take it again if it was lost with a connection."""
+        """Return True if this process holds the lock.
+
+        If the lock was lost with the database connection, try to take it again first.
+        """
 
     def release(self) -> None:
         """Release the lock. Never raises; an unreachable server no longer holds it."""
@@ -60,9 +63,9 @@ class Lock(Protocol):
         """Return whether the lock is held, without trying to take it; None if unknown."""
 
     def got_lost(self) -> bool:
-        """Return whether it was ever lost with its connection.
+        """Return whether this process ever lost the lock because its connection was lost.
 
-        Other holders may have lost theirs, too.
+        Other processes that shared the lock may have lost it, too.
         """
 
     def __enter__(self) -> Self: ...

@@ -1,7 +1,7 @@
 """Log lines: text for people, or one JSON object per line for log collectors.
 
-The fields `time`, `level`, `message` and `exception` have the same names in a Space's log. The
-module imports nothing heavy, because the first log line may be needed before other imports.
+The fields `time`, `level`, `message` and `exception` have the same names in a Space's log. This
+module imports no slow library, because a log line may be needed before the slow imports are done.
 """
 
 import logging
@@ -42,7 +42,10 @@ def log_format(given: str | None, environ: Mapping[str, str]) -> LogFormat:
 
 
 def likely_log_format(arguments: Sequence[str], environ: Mapping[str, str]) -> LogFormat:
-    """Return the log format before the arguments are parsed, or if they cannot be."""
+    """Return the log format for messages before the arguments are parsed.
+
+    The format also applies if parsing the arguments fails.
+    """
     given = None
     for this, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if this == "--log-format":
@@ -58,8 +61,9 @@ def likely_log_format(arguments: Sequence[str], environ: Mapping[str, str]) -> L
 class JsonFormatter(logging.Formatter):
     """Format a record as one JSON object: time (UTC), level, event, step, message, further fields.
 
-    A record of `log_line` has its own fields. A library's record has its `logger`, the `symbol`
-    that it concerns, and its `exception`, a stack trace, if there is one.
+    The further fields of a record of `log_line` are the fields passed to that function. The further
+    fields of any other record are `logger` (its name), `symbol` (the ticker that the record
+    concerns, if known) and `exception` (the stack trace, if the record has one).
 
     Attributes:
         step: The current step of the job, or None.
@@ -90,7 +94,7 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """Return the message of a record. Messages of libraries are shortened."""
+    """Return the message of a record. A library's message is shortened."""
     message = printable(record.getMessage())
     ours = record.name is None or record.name.startswith("tradingbot")
     return message if ours else shortened(message)
@@ -132,7 +136,7 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 def _plain(value: Any) -> Any:
     """Convert a value that orjson does not support."""
     match value:
-        case datetime():  # a subclass of datetime
+        case datetime():  # orjson supports datetime, but not its subclasses
             return value.isoformat()
         case float():
             return float(value)
@@ -144,7 +148,10 @@ def _plain(value: Any) -> Any:
 
 
 def _representable(value: Any) -> Any:
-    """Return the value without what JSON cannot represent."""
+    """Replace the parts of a value that orjson cannot write.
+
+    An unpaired surrogate becomes "?", and an integer beyond 64 bits becomes text.
+    """
     match value:
         case str():
             return value.encode(errors="replace").decode()

@@ -1,6 +1,7 @@
-"""Prevent look-ahead: in a backtest, functions that know the present raise an error.
+"""Prevent look-ahead: in a backtest, functions that return data of the present raise an error.
 
-`decisions.py` extends this to the threads, processes and pools that a decision uses.
+`decisions.py` applies the same rule in the threads, processes and pools that a decision uses. The
+ledger, which the error messages name, is the table of all forecasts ever stored.
 """
 
 from collections.abc import Iterator
@@ -26,12 +27,12 @@ def in_the_past() -> Iterator[None]:
 
 
 def is_deciding(bot: object) -> bool:
-    """Return whether the call is made within a decision of this bot."""
+    """Return whether the caller runs during a decision of this bot."""
     return id(bot) in DECIDING.get()
 
 
 def in_backtest() -> bool:
-    """Return whether the call is made within a decision about the past."""
+    """Return whether the caller runs during a decision of a backtest."""
     return IN_BACKTEST.get()
 
 
@@ -40,11 +41,16 @@ LEDGER = "forecasts of the past are in the ledger: Bot.stored_forecast reads the
 
 
 def refuse_in_backtest(source: str, instead: str = LEDGER) -> None:
-    """Raise LookAhead if called in a backtest. `instead` names the alternative."""
+    """Raise LookAhead if called in a backtest.
+
+    Args:
+        source: The function that returns data of the present.
+        instead: What to use in a backtest, as part of the error message.
+    """
     if IN_BACKTEST.get():
         raise look_ahead(source, instead)
 
 
 def look_ahead(source: str, instead: str = LEDGER) -> LookAhead:
-    """Return the error for a use of `source`."""
+    """Return the error for a use of `source` in a backtest. `instead` names the alternative."""
     return LookAhead(f"{source} knows the present, and a backtest must not; {instead}")

@@ -17,7 +17,10 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, limit: int = MAX_LENGTH) -> str:
-    """Return `text`, or its beginning and its end, where an error says what to do."""
+    """Return `text`, or only its beginning and its end if it exceeds `limit` characters.
+
+    The end is kept because error messages often say there what to do.
+    """
     if len(text) <= limit:
         return text
     end = limit // 3
@@ -25,5 +28,5 @@ def shortened(text: str, limit: int = MAX_LENGTH) -> str:
 
 
 def escaped(document: str) -> str:
-    """Escape these characters in a JSON document."""
+    """Escape invisible characters that affect a terminal or an editor in a JSON document."""
     return _ACTS.sub(lambda found: f"\\u{ord(found[0]):04x}", document)

@@ -1,6 +1,7 @@
 """Progress of the job on stderr: a bar on a terminal, otherwise plain lines or JSON.
 
-stdout is left to the report. Log warnings are printed the same way.
+Nothing is written to stdout, where the run's report is printed. Log records of level WARNING and
+above are printed in the same form as the progress.
 """
 
 import logging
@@ -31,7 +32,10 @@ from tradingbot.runtime.wrapping import given_columns, width_of_console, wrapped
 
 
 class SafeConsole(Console):
-    """A console that prints no control characters other than its own, at least MIN_WIDTH wide."""
+    """A console that replaces control characters in the texts that it prints.
+
+    The console has at least MIN_WIDTH columns.
+    """
 
     def __init__(self, **options: Any) -> None:
         sizes = {"COLUMNS": str(given_columns() or ""), "LINES": ""}
@@ -120,8 +124,8 @@ class ProgressReporter:
 class JsonProgressReporter(ProgressReporter):
     """Progress for log collectors: one JSON object per line, and nothing else on stderr.
 
-    A step has a line at its start, and one at its end with `seconds` and `count`. Anything else
-    that is written to stderr in the meantime, for example by a library, also becomes a line.
+    Each step writes a line at its start, and a line at its end with `seconds` and `count`. If other
+    code, for example a library, writes text to stderr, its lines also become JSON lines.
     """
 
     def __init__(self) -> None:

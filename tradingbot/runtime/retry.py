@@ -36,16 +36,17 @@ def retry(
 ) -> Result:
     """Call `work`, and retry while its outcome matches `again` and `stop` returns False.
 
-    The last outcome is returned or raised unchanged.
+    The outcome is the result or the exception of `work`. The outcome of the last attempt is
+    returned or raised unchanged.
 
     Args:
         work: The function to call.
-        again: Condition for a retry.
+        again: Condition on the outcome for a retry.
         wait: Seconds before the next attempt; called after each attempt.
         stop: Whether to give up; called after `wait`.
-        sleep: Called with the seconds to wait. An exception raised in it, by a signal handler for
-            example, propagates.
-        stopped: Event that ends the wait and the retries; replaces `sleep`.
+        sleep: Called with the seconds to wait. An exception raised during `sleep`, for example by a
+            signal handler, propagates.
+        stopped: Event that ends the wait and the retries. If given, `sleep` is not called.
         before_sleep: Called before each wait.
     """
     outcome: Future | None = None  # of the newest attempt, during a wait
@@ -100,10 +101,11 @@ def poll(
     wait: Callable[[RetryCallState], float],
     before_sleep: Callable[[RetryCallState], object] | None = None,
 ) -> Result | None:
-    """Call `look` until it returns something. Return that, or None after `until`.
+    """Call `look` until it returns something other than None, and return that.
 
-    `wait` seconds pass between two calls. The last call is at `until`, a time of time.monotonic().
-    Exceptions of `look`, or of a signal handler, propagate.
+    Return None if `look` still returns None at `until`, a time of time.monotonic(), when the last
+    call is made. `wait` seconds pass between two calls. Exceptions of `look`, or of a signal
+    handler, propagate.
     """
 
     return retry(look, **_poll_options(until, wait), before_sleep=before_sleep)
@@ -120,7 +122,7 @@ async def poll_async(
 
 
 def _poll_options(until: float, wait: Callable[[RetryCallState], float]) -> dict[str, Any]:
-    """Return the retry options of a poll."""
+    """Return the arguments with which `retry` and `retry_async` poll."""
 
     def left() -> float:
         return until - time.monotonic()
@@ -133,21 +135,24 @@ def _poll_options(until: float, wait: Callable[[RetryCallState], float]) -> dict
 
 
 class _StoppedWaiting(Exception):
-    """The event was set before the next attempt."""
+    """The event `stopped` of `retry` was set during a wait."""
 
 
 def growing(first: float, longest: float) -> wait_exponential:
-    """Wait `first` seconds, then 1.5 times as long each time, up to `longest`."""
+    """Return a wait of `first` seconds, then 1.5 times as long each time, up to `longest`."""
     return wait_exponential(multiplier=first, exp_base=1.5, max=longest)
 
 
 def doubling(first: float, longest: float) -> wait_exponential:
-    """Wait `first` seconds, then twice as long each time, up to `longest`."""
+    """Return a wait of `first` seconds, then twice as long each time, up to `longest`."""
     return wait_exponential(multiplier=first, max=longest)
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a response asks to wait, from a number or a date; 0 if none."""
+    """Return the seconds that the header Retry-After asks the client to wait.
+
+    The header holds a number of seconds or a date. Return 0 without a valid header.
+    """
     asked = headers.get("Retry-After", "").strip()
     if asked.isdecimal():
         return float(asked)

@@ -24,10 +24,10 @@ class Stopped(BaseException):
 
 
 def exit_on_signals(line: Callable[[str], str] = str) -> None:
-    """Make a signal to stop end the process at once, with one line, made by `line`.
+    """Make a signal to stop end the process at once, and print one line on stderr.
 
-    Used while there is nothing to clean up, as during imports: an exception raised by a signal
-    there can get lost.
+    `line` converts the message to that line. Use this while there is nothing to clean up, as during
+    imports. An exception that a signal handler raises during an import can get lost.
     """
 
     def leave(signum: int, _frame: FrameType | None) -> None:
@@ -51,10 +51,11 @@ def ignore_signals() -> None:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Raise Stopped at the first signal to stop. Later signals are ignored during clean-up.
+    """Raise Stopped in this block at the first signal to stop.
 
-    SIGINT gets a handler even if it is ignored, as in a background process of a script. SIGHUP does
-    not, so that nohup works.
+    Later signals are ignored, so that they do not interrupt the clean-up. SIGINT is handled even if
+    the process was started with SIGINT ignored, as in the background of a script. An ignored SIGHUP
+    stays ignored, so that nohup works.
     """
     stopping = False
     _asked[0] = math.inf
@@ -98,19 +99,20 @@ def signals_held() -> Iterator[None]:
 
 
 def asked_to_stop() -> bool:
-    """Return whether a signal to stop has arrived, delayed or not.
+    """Return whether a signal to stop has arrived, even if `signals_held` still delays it.
 
-    Callers should not wait long then.
+    Callers use short time-outs after a signal.
     """
     return _asked[0] < math.inf
 
 
 def asked_to_stop_at() -> float:
-    """Return the time.monotonic() of the first signal, or infinity."""
+    """Return the time.monotonic() of the first signal to stop, or infinity if none has arrived."""
     return _asked[0]
 
 
-# not an Event, whose lock could be held by the thread that the handler interrupts
+# Time of the first signal. A threading.Event would need a lock, which the thread that the handler
+# interrupts could already hold.
 _asked = [math.inf]
 
 
@@ -119,7 +121,10 @@ def _note_asked() -> None:
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Install the handler for all signals to stop. Return the previous handlers."""
+    """Install the handler for all signals to stop, except for an ignored SIGHUP.
+
+    Return the previous handlers.
+    """
     return {
         number: signal.signal(number, handler)
         for number in _STOPPING

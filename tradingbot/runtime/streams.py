@@ -11,8 +11,8 @@ from typing import IO, TextIO, cast
 class SafeStream:
     """A text stream for printing that never raises.
 
-    Characters that cannot be encoded are replaced. After the first error, which is stored in
-    `error`, nothing more is written, and the interpreter's flush at exit cannot fail.
+    Characters that cannot be encoded are replaced. The first error is stored in `error`. After the
+    first error nothing more is written, and the interpreter's flush at exit cannot fail.
     """
 
     def __init__(self, stream: TextIO | None) -> None:  # None: the stream was closed from the start
@@ -57,7 +57,7 @@ class SafeStream:
 
     def _give_up(self, stream: TextIO, error: OSError) -> None:
         self.error = error
-        # the rest of the buffer is flushed to devnull
+        # the interpreter flushes the rest of the buffer to devnull at exit
         with suppress(OSError), Path(os.devnull).open("wb") as nothing:
             os.dup2(nothing.fileno(), stream.fileno())
 
@@ -70,7 +70,7 @@ class LineStream(io.TextIOBase):
         self._rest = ""
 
     def write(self, text: str) -> int:
-        # a library's progress bar returns to the start of the line instead of ending it
+        # a library's progress bar writes "\r" instead of a line end
         *lines, self._rest = (self._rest + text.replace("\r", "\n")).split("\n")
         for line in lines:
             if line.strip():
@@ -78,7 +78,7 @@ class LineStream(io.TextIOBase):
         return len(text)
 
     def close(self) -> None:
-        """Pass on the rest as a line, even without a line end."""
+        """Pass the text after the last line end to `take`, then close the stream."""
         if self._rest:
             self.write("\n")
         super().close()

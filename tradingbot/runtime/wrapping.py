@@ -10,13 +10,13 @@ from rich.console import Console
 from tradingbot.environment import environment
 
 MIN_WIDTH = 20  # minimum columns
-_LABEL = re.compile(r" *(\S+ {2,})? *")  # "Stored   4 tickers": what follows stays below "4"
+_LABEL = re.compile(r" *(\S+ {2,})? *")  # "Stored   4 tickers": further lines begin below "4"
 
 
 def width_of(stream: IO[str] | None) -> int | None:
     """Return the number of columns of `stream`, or None if it is unlimited.
 
-    Lines in a file or a pipe have any length, so that a message is one line for `grep`.
+    The width of a file or a pipe is unlimited, so that a message is one line for `grep`.
     """
     if columns := given_columns():
         return columns
@@ -29,7 +29,7 @@ def width_of(stream: IO[str] | None) -> int | None:
 
 
 def given_columns() -> int | None:
-    """Return the number in COLUMNS, or None: some shells set it to 0."""
+    """Return the number in COLUMNS, or None if it is unset or 0, as in some shells."""
     given = environment().get("COLUMNS", "")
     columns = int(given) if given.isdecimal() and len(given) < 10 else 0
     return max(MIN_WIDTH, columns) if columns else None

@@ -36,5 +36,5 @@ class Commission:
         )
 
     def of(self, shares: float) -> float:
-        """Return the commission of a trade of so many shares."""
+        """Return the commission in USD of a trade of `shares` shares."""
         return max(self.minimum, self.per_trade + self.per_share * shares)

@@ -19,12 +19,12 @@ from tradingbot.timeouts import Timeouts, default_timeouts
 
 PausePolicy = Literal["always", "if-woken", "never"]
 
-# Sources of candles. `tradingbot.data.sources.registry` opens each of them. DIR is a folder.
+# Sources of candles, which `tradingbot.data.sources.registry` opens. DIR is a folder.
 SOURCES = ("yahoo", "sample", "csv:DIR")
 DEFAULT_SOURCE = "yahoo"
 SOURCES_IN_WORDS = " or ".join([", ".join(SOURCES[:-1]), SOURCES[-1]])
 
-MAX_HORIZON = 256  # the limits of a Space
+MAX_HORIZON = 256  # MAX_HORIZON and MAX_SAMPLES are also the limits of a Space
 MAX_SAMPLES = 256
 MAX_SHARDS = 1000
 
@@ -33,8 +33,8 @@ VARIABLES = {
     "HF_ENDPOINT": "address of a Hub other than https://huggingface.co",
 }
 
-# Sampling parameters, chosen by measurement (docs/concepts/settings.md). With top_p 0.9, the
-# reference's default, the tails are cut off.
+# Sampling parameters, chosen by measurement (docs/concepts/settings.md). A top_p of 0.9, the
+# default of the reference implementation, cuts off the tails of the distribution.
 TEMPERATURE = 1.0
 TOP_P = 1.0
 
@@ -59,7 +59,7 @@ class Settings:
         "Hub and to a private Space under hf.space, and never shown",
         repr=False,
     )
-    hf_space_repo: str = variable(  # "" if the address does not reveal it
+    hf_space_repo: str = variable(  # "" if the address does not reveal the name
         "HF_SPACE_REPO",
         DEFAULT_SPACE,
         "name of the Space on the Hub, such as `owner/space`",
@@ -198,9 +198,10 @@ class Settings:
 
 
 def which_space(url: str | None, repo: str | None) -> tuple[str | None, str]:
-    """Return the Space's address and its name on the Hub; derive one from the other if missing.
+    """Return the Space's address and its name on the Hub.
 
-    The address is None if neither is given. The name is "" if the address does not reveal it.
+    If only one of them is given, derive the missing one. If neither is given, the address is None
+    and the name is that of the default Space. The name is "" if the address does not reveal it.
     """
     subdomain = repo and subdomain_of(repo)
     expected_url = f"https://{subdomain}.hf.space" if subdomain else None
@@ -244,14 +245,14 @@ def parse_symbols(text: str) -> tuple[str, ...]:
 
 
 def check_symbols(name: str, text: str) -> tuple[str, ...]:
-    """Return at least one ticker."""
+    """Return the tickers in `text`. Raise ConfigError if there is none."""
     if symbols := parse_symbols(text):
         return symbols
     raise wrong(name, text, "tickers, such as SPY,QQQ")
 
 
 def check_source(name: str, text: str) -> str:
-    """Return the name of a data source."""
+    """Return `text` if it names a data source. Raise ConfigError otherwise."""
     if split_source(text)[0] in SOURCES:
         return text
     raise wrong(name, text, f"{SOURCES_IN_WORDS} (a folder with one file per ticker)")
@@ -264,7 +265,7 @@ def split_source(text: str) -> tuple[str, str]:
 
 
 def _extra_symbols(env: Environment, default: tuple[str, ...]) -> tuple[str, ...]:
-    # an empty value means no extra tickers, so only an unset variable has the default
+    # An empty variable means no extra tickers, so the default applies only to an unset variable.
     given = env.environ.get("KRONOS_EXTRA_SYMBOLS")
     return default if given is None else parse_symbols(given)
 
@@ -272,7 +273,7 @@ def _extra_symbols(env: Environment, default: tuple[str, ...]) -> tuple[str, ...
 def _events(env: Environment) -> tuple[Event, ...]:
     """Return the events of KRONOS_EVENTS.
 
-    They may not contain prices, because they apply to every ticker.
+    The events may not contain prices, because each event applies to every ticker.
     """
     text = env.text("KRONOS_EVENTS") or ""
     try:

@@ -17,8 +17,10 @@ class AskedModel:
     """A model that the job uses, and the Space that serves it."""
 
     name: str  # as listed in the Space's /health, with or without the owner
-    space_url: str | None = None  # None and no `space_repo`: the Space of KRONOS_SPACE_URL
-    space_repo: str = ""  # name on the Hub
+    space_url: str | None = None  # address of another Space
+    # Name of another Space on the Hub. Without `space_url` and `space_repo`, the Space of
+    # KRONOS_SPACE_URL serves the model.
+    space_repo: str = ""
 
     @property
     def is_elsewhere(self) -> bool:
@@ -26,7 +28,10 @@ class AskedModel:
         return bool(self.space_url or self.space_repo)
 
     def is_called(self, name: str) -> bool:
-        """Return whether `name`, as used by a Space or the ledger, is this model."""
+        """Return whether `name` is this model.
+
+        `name` is the model's name in a Space or in the ledger, the table of all stored forecasts.
+        """
         asked = self.name.casefold()
         return asked in (name.casefold(), name.rpartition("/")[2].casefold())
 
@@ -35,7 +40,7 @@ def parse_models(text: str) -> tuple[AskedModel, ...]:
     """Parse a list of models such as 'mini,tuned=me/space'.
 
     Raises:
-        ConfigError: the list is invalid.
+        ConfigError: The list is invalid.
     """
     models = tuple(_model(part.strip(), text) for part in text.split(","))
     names = [model.name.casefold() for model in models]

@@ -1,4 +1,4 @@
-"""Environment variables: declared as dataclass fields, read as typed values, and checked."""
+"""Declare environment variables as dataclass fields, read them as typed values, check them."""
 
 import math
 import re
@@ -18,7 +18,7 @@ def variable(env: str, default: Any, about: str, shown: str | None = None, **kwa
         env: name of the variable.
         default: value if the variable is unset.
         about: description in the settings reference.
-        shown: default in the settings reference, if it is not `default` as text.
+        shown: default in the settings reference, if it differs from `str(default)`.
         **kwargs: passed to `dataclasses.field`.
     """
     shown = ("" if default is None else str(default)) if shown is None else shown
@@ -108,8 +108,8 @@ def wrong(name: str, text: str, expected: str) -> ConfigError:
 def check_url(name: str, text: str) -> str:
     """Return an http(s) address without its trailing slash.
 
-    An address with a user, a password or a query is refused and not shown, because it may be a
-    secret.
+    An address with a user, a password or a query is refused. The error does not contain such an
+    address, because it may be a secret.
 
     Raises:
         ConfigError: The address is invalid. The message names the setting.
