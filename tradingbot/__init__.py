@@ -1,8 +1,11 @@
-"""Trading bots with Kronos forecasts: the nightly job, the client and the tools. Needs no torch.
+"""Trading bots with forecasts of Kronos: the nightly job, the client and the tools.
+
+Kronos is a model that forecasts price candles. This package does not need torch, because a Space (a
+web app on the Hugging Face Hub) runs the model.
 
   from tradingbot import Bot, KronosClient, kronos_forecast
 
-Each name is imported on first use, so that using one does not load the dependencies of all.
+Each name is imported on first use, so that one name does not load the dependencies of the others.
 """
 
 from importlib import import_module

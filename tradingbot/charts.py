@@ -19,11 +19,13 @@ def fan_chart(
     recent: Sequence[tuple[datetime, float]],
     title: str,
 ) -> "go.Figure":
-    """Return a chart with the median as a line, and a band for each pair of levels around it.
+    """Return a chart with the median as a line, and a band between each pair of quantiles.
+
+    A pair consists of the levels p and 1 - p, such as 0.1 and 0.9.
 
     Args:
         times: Time of each future bar.
-        quantiles: Level -> price at each time.
+        quantiles: Quantile level -> price at each time.
         recent: Past closes, drawn as a line before the forecast.
         title: Title of the chart.
 
@@ -33,7 +35,7 @@ def fan_chart(
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    hover = [""] * len(times)  # text of the bands, shown when hovering over the median
+    hover = [""] * len(times)  # values of the bands at each time, shown with the median's value
     for level in sorted(level for level in quantiles if level < 0.5):
         upper = round(1 - level, 6)
         if upper not in quantiles:

@@ -1,4 +1,8 @@
-"""The weights (shares) of Kronos and the other forecasters in combined quantiles."""
+"""The shares (weights) of the forecasters in combined quantiles.
+
+Combined quantiles are a weighted mix of the quantiles of Kronos, of simple baselines such as the
+random walk, and of challengers: other models that the job compares with Kronos.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,8 +10,9 @@ import numpy as np
 
 KRONOS = "kronos"  # names of forecasters in `Forecast.shares`
 RANDOM_WALK, EWMA_WALK, RANGE_WALK = "random walk", "ewma walk", "range walk"
-RAW = "raw"  # calibration: the model's own bands
-CONFORMAL = "conformal"  # calibration: the model's bands, scaled to the coverage of past forecasts
+# Values of `Forecast.calibration`. A band is the range between two quantiles.
+RAW = "raw"  # the model's own bands
+CONFORMAL = "conformal"  # the model's bands, with a width fitted to past forecasts and closes
 
 
 def mean_shares(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -20,7 +25,7 @@ def mean_shares(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def rivals_of(shares: Mapping[str, float]) -> list[str]:
-    """Return the names of the challenger models that have a share."""
+    """Return the names of the challenger models whose share is above 0."""
     built_in = (KRONOS, RANDOM_WALK, EWMA_WALK, RANGE_WALK)
     return [name for name, share in shares.items() if name not in built_in and share > 0]
 
@@ -35,7 +40,7 @@ def describe_shares(shares: Mapping[str, float]) -> str:
     ordered = sorted(named.items(), key=lambda item: -item[1])
     exact = np.array([100 * share for _, share in ordered])
     whole = np.floor(exact)
-    # round so that the sum is 100
+    # round the percentages so that their sum is 100
     whole[np.argsort(whole - exact, kind="stable")[: round(100 - whole.sum())]] += 1
     return ", ".join(f"{of:.0f} % {name}" for of, (name, _) in zip(whole, ordered, strict=True))
 

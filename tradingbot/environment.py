@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 
 
 def environment(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
-    """Return `environ`, by default the variables of this process.
+    """Return `environ`, by default the variables of this process, with cleaned values.
 
-    Strips trailing line ends and a leading byte order mark from the values, because secrets are
-    often read from files.
+    A cleaned value has no trailing line end and no leading byte order mark. Files often contain
+    both, and secrets are often read from files.
     """
     return _Cleaned(os.environ if environ is None else environ)
 
@@ -16,7 +16,7 @@ def environment(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
 class _Cleaned(Mapping[str, str]):
     """A view of the variables that cleans a value when it is read.
 
-    Cleaning all values at once would be wasted work, because most callers read a single variable.
+    Most callers read a single variable, so cleaning all values at once would waste time.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:

@@ -1,5 +1,8 @@
 """All errors of the package, as a tree.
 
+A transient error may disappear when the caller tries again later. A Space is a web app on the
+Hugging Face Hub that runs the model.
+
 KronosError                 the root; its text is one line for a person
 ├── ConfigError             a setting is wrong: exit code 2, nothing was changed
 ├── DataError               no usable candles for one ticker; the other tickers continue
@@ -11,7 +14,7 @@ KronosError                 the root; its text is one line for a person
 │   └── SpaceRejected       the Space refuses this request: permanent
 ├── BotError                a bot's round failed, and nothing was traded
 │   ├── StrategyError       its decisionFunction raised, or did not return -1, 0 or 1
-│   └── TradeRefused        an impossible trade: no such price, not enough cash
+│   └── TradeRefused        an impossible trade, such as one without enough cash
 ├── AIError                 the language model is not available, or gave no answer
 ├── HubError                the Hub could not start, stop or describe the Space
 │   └── HubRefused          the token or the Space's name is wrong: exit code 2
@@ -84,7 +87,7 @@ class StrategyError(BotError):
 
 
 class TradeRefused(BotError):
-    """An impossible trade or portfolio: no such price, not enough cash."""
+    """An impossible trade or portfolio: the price is not valid, or the cash is not enough."""
 
 
 class AIError(KronosError):

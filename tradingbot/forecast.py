@@ -1,4 +1,4 @@
-"""The Forecast value object, whether it comes from the Space, the table or the ledger."""
+"""The Forecast value object: a forecast computed by the Space, or read from the database."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -32,17 +32,17 @@ ANCHORED = "+anchored"
 
 @dataclass(frozen=True)
 class ForecastBar:
-    """One future bar. Prices are in the ticker's currency; `target_date` is naive UTC."""
+    """The forecast of one bar. Prices are in the ticker's currency; `target_date` is naive UTC."""
 
     step: int  # bars ahead: 1 = the next bar
     target_date: datetime
     open: float
     high: float
     low: float
-    close: float  # mean over the sample paths, like the other four
+    close: float  # mean over the sample paths, like open, high, low and volume
     volume: float
-    close_quantiles: Mapping[float, float]  # level -> price, as in QUANTILE_LEVELS; ascending
-    prob_up: float  # probability of a close above `last_close`, from these quantiles
+    close_quantiles: Mapping[float, float]  # level (as in QUANTILE_LEVELS) -> price; ascending
+    prob_up: float  # probability of a close above `last_close`, from `close_quantiles`
     raw: "ForecastBar | None" = None  # the model's own forecast, if the quantiles were changed
     # the model's own quantiles, calibrated, if `close_quantiles` are combined with other forecasts
     calibrated: Mapping[float, float] | None = None
@@ -63,14 +63,14 @@ class ForecastBar:
         return not self.close_quantiles[0.1] <= self.close <= self.close_quantiles[0.9]
 
     def times(self, scale: float) -> "ForecastBar":
-        """Return the bar with all prices multiplied by `scale`, and the volume divided by it."""
+        """Return the bar with prices multiplied by `scale`, and the volume divided by `scale`."""
         return replace(
             self,
             open=self.open * scale,
             high=self.high * scale,
             low=self.low * scale,
             close=self.close * scale,
-            volume=self.volume and self.volume / scale,  # None in the first published schema
+            volume=self.volume and self.volume / scale,  # the first published schema has None
             close_quantiles=_times(self.close_quantiles, scale),
             raw=self.raw and self.raw.times(scale),
             calibrated=self.calibrated and _times(self.calibrated, scale),
@@ -79,7 +79,7 @@ class ForecastBar:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The tokenizer's reconstruction of the last close."""
+    """The last close after it was encoded and decoded by the model's tokenizer."""
 
     close: float  # start of the model's own paths; may be 0 or less
     factor: float  # factor applied to the paths' prices: last_close ÷ close, or 1
@@ -91,30 +91,31 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The next bars of one ticker, forecast by one model from one `as_of`."""
+    """A forecast of the next bars of one ticker, made by one model from the bars up to `as_of`."""
 
     symbol: str
     interval: str
     model_name: str
     model_revision: str | None  # see `recorded_revision`
-    as_of: datetime  # the newest bar that the model saw
+    as_of: datetime  # time of the newest bar that the model saw
     made_at: datetime  # when the forecast was computed, naive UTC
     last_close: float
     samples: int
     seed: int | None
     bars: tuple[ForecastBar, ...]
     warnings: tuple[str, ...] = ()
-    bars_hash: str = ""  # of the candles that the model saw; "": not known
+    bars_hash: str = ""  # hash of the candles that the model saw; "" if unknown
     calibration: str = RAW  # RAW, or the post-processing that produced `close_quantiles`
     # shares of combined quantiles: forecaster -> mean over the bars; they sum to 1
     shares: Mapping[str, float] | None = None
     # None if the Space is too old to anchor paths, or the forecast was read from the database
     reconstruction: Reconstruction | None = None
-    # float64, samples x horizon x [open, high, low, close, volume], if requested; never calibrated
+    # Sample paths, float64, (samples, horizon, [open, high, low, close, volume]). They are never
+    # calibrated, and None unless requested.
     paths: np.ndarray | None = field(default=None, compare=False, repr=False)
     # past closes up to `last_close`, with their times, for charts
     recent: tuple[tuple[datetime, float], ...] = field(default=(), compare=False, repr=False)
-    # probabilities of the requested events, by the end of each bar
+    # for each requested event, the probability that it happens by the end of each bar
     events: tuple[EventChance, ...] = ()
 
     @property
@@ -122,9 +123,10 @@ class Forecast:
         return len(self.bars)
 
     def restated(self, close: float | None) -> "Forecast":
-        """Return the forecast in the scale of candles whose `as_of` bar closes at `close`.
+        """Return the forecast with prices scaled so that `last_close` becomes `close`.
 
-        After a split, candles differ from those of the forecast. Unchanged if `close` is unknown.
+        After a split, a source adjusts past candles, so the `as_of` bar has a different close than
+        when the forecast was made. The forecast is unchanged if `close` is None.
         """
         scale = price_scale(self.last_close, close)
         if scale == 1:
@@ -139,11 +141,11 @@ class Forecast:
 
     @property
     def kronos_share(self) -> float:
-        """Return the share of Kronos in the quantiles: 1 unless they are combined."""
+        """Return the share of Kronos in the quantiles, which is 1 if they are not combined."""
         return 1.0 if self.shares is None else self.shares.get(KRONOS, 0.0)
 
     def uncombined(self) -> "Forecast":
-        """Return the forecast with Kronos' own quantiles, calibrated if they were.
+        """Return the forecast with Kronos' own quantiles, calibrated if these are stored.
 
         Raises:
             DataError: Only the combined quantiles are stored.
@@ -171,7 +173,7 @@ class Forecast:
         Each event has a column with its probability by the end of the bar. `attrs` holds metadata
         of the forecast as JSON-compatible values, and `source` ("space" or "stored").
         """
-        import pandas as pd  # takes a third of a second to import
+        import pandas as pd  # imported here because the import takes a third of a second
 
         frame = pd.DataFrame(
             {
@@ -261,7 +263,8 @@ def _times(quantiles: Mapping[float, float], scale: float) -> dict[float, float]
 def price_scale(last_close: float | None, close: float | None) -> float:
     """Return the factor that converts prices of a forecast from `last_close` to `close`.
 
-    Scoring compares ratios to both closes, which is equivalent. 1 if one of them is unknown.
+    The factor is 1 if one of the closes is unknown. Scoring does not need the factor: it divides
+    each price by the close in the same scale, which is equivalent.
     """
     return close / last_close if close and last_close and close > 0 else 1.0
 
@@ -269,13 +272,14 @@ def price_scale(last_close: float | None, close: float | None) -> float:
 def recorded_revision(revision: str | None, *, anchored: bool) -> str | None:
     """Return the revision under which forecasts are stored, scored and calibrated.
 
-    Anchored forecasts are scored separately: "f4e68697+anchored" differs from "f4e68697".
+    Anchored forecasts, whose paths start at the last close, have a revision of their own, so that
+    they are scored separately: "f4e68697+anchored" instead of "f4e68697".
     """
     return (revision or "") + ANCHORED if anchored else revision
 
 
 def short_revision(revision: str) -> str:
-    """Return the first digits of a revision, and whether it is anchored."""
+    """Return the first 12 digits of a revision, with the suffix ANCHORED if it has one."""
     return revision.removesuffix(ANCHORED)[:12] + ANCHORED * revision.endswith(ANCHORED)
 
 
@@ -289,7 +293,7 @@ def _uncombined(bar: ForecastBar, last_close: float) -> ForecastBar:
 def prob_above(quantiles: Mapping[float, float], price: float) -> float:
     """Return the probability of a close above `price`, interpolated between the quantiles.
 
-    Beyond the outermost levels it is half of the remaining probability: 2.5 or 97.5 %.
+    For a price outside all quantiles, return the middle of the remaining range: 2.5 or 97.5 %.
     """
     levels, prices = list(quantiles), list(quantiles.values())
     beyond = levels[0] / 2

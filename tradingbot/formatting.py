@@ -58,7 +58,7 @@ def quoted(text: object, limit: int = 500) -> str:
 
 
 def cause_text(error: BaseException, limit: int = 200) -> str:
-    """Return why a library's call failed, such as "Connection refused"."""
+    """Return the reason why a library's call failed, such as "Connection refused"."""
     if isinstance(error, OSError) and error.strerror:
         return quoted(error.strerror, limit)
     message, from_curl = _CURL.subn("", str(error), count=1)

@@ -1,6 +1,6 @@
 """The command that installs the packages of an optional feature.
 
-The project is on no package index, so `pip install` with its name would fail.
+`pip install` with the project's name would fail, because the project is on no package index.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""A JSON-serialisable time for the `attrs` of frames, which pandas writes to Parquet."""
+"""A time for the `attrs` of a pandas DataFrame.
+
+pandas writes `attrs` to Parquet as JSON, and JSON has no type for a datetime.
+"""
 
 import operator
 from collections.abc import Callable
@@ -16,7 +19,7 @@ def _comparison(compare: Callable[[Any, Any], bool]) -> Any:
 
 
 class JsonTime(str):
-    """The ISO text of a datetime that compares, subtracts and formats like the datetime."""
+    """The ISO text of a datetime. It compares, subtracts and formats like the datetime."""
 
     __slots__ = ()
 

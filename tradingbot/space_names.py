@@ -1,7 +1,7 @@
 """Conversion between a Space's name on the Hub, OWNER/SPACE, and its address under hf.space.
 
-The Hub serves the Space Me/My_Space at https://me-my-space.hf.space: in lower case, with a dash
-between owner and space and for every other character.
+The Hub serves the Space Me/My_Space at https://me-my-space.hf.space. The address is in lower case.
+A dash separates owner and space, and replaces every character that is not a letter or a digit.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Prometheus metrics from a snapshot of the database.
 
 All metrics are gauges, because every scrape reads their values from the database. No metric has a
-label for a single ticker. Label values are few: phases, outcomes, error types, and the models that
-have forecast.
+label for a single ticker. The labels have few values: phases, outcomes, error types, and the models
+with forecasts.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from tradingbot.persistence.runs import Run, newest_by_shard
 
 OUTCOMES = ("stored", "already_there", "failed")
 STATES = ("ok", "failed", "killed")
-# Errors that end a run as a whole. Any other type counts as "other".
+# Errors that end a run as a whole. Any other error type counts as "other".
 ERRORS = (
     "ConfigError",
     "DatabaseError",
@@ -47,7 +47,7 @@ def metrics_text(snapshot: Snapshot, version: str) -> bytes:
 
 
 class Fixed(Collector):
-    """A collector that returns metric families computed before."""
+    """A collector that returns metric families that are already computed."""
 
     def __init__(self, given: Iterable[GaugeMetricFamily]) -> None:
         self._families = list(given)

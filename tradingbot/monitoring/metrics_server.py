@@ -31,7 +31,7 @@ REQUEST_TIMEOUT = 10.0  # time-out in seconds for reading a request and sending 
 class Cached:
     """Cache of the newest snapshot.
 
-    One background thread reads it, and callers wait a limited time.
+    One background thread reads the snapshot from the database. Callers wait a limited time for it.
     """
 
     def __init__(
@@ -130,7 +130,8 @@ def _application(registry: CollectorRegistry) -> Callable[[Any, Any], Iterable[b
             status, text = "405 Method Not Allowed", b"GET only\n"
         elif path == "/metrics":
             return metrics(environ, start_response)
-        # health of the process alone: a restart would not repair the database
+        # Report the health of the process only. An orchestrator restarts an unhealthy process, and
+        # a restart would not repair the database.
         elif path == "/healthz":
             status, text = "200 OK", b"ok\n"
         else:

@@ -71,7 +71,7 @@ def announce(
 
 
 def outcome(summary: RunSummary, environ: Mapping[str, str]) -> Message:
-    """Return a message: a line about the run, and one for each reason for failed tickers."""
+    """Return a message: a line about the run, and a line for each reason why tickers failed."""
     ending = summary.ending
     status = _status(summary)
     failures = [
@@ -109,10 +109,10 @@ def sample_message() -> Message:
 
 
 def send(target: Target, message: Message, timeouts: Timeouts) -> None:
-    """Post the message, and try once more if a retry may help.
+    """Post the message. Try a second time if the first failure may be transient.
 
     Raises:
-        NotSent: the service did not accept the message.
+        NotSent: The service did not accept the message.
     """
     failure = retry(
         lambda: _attempt(target, message, timeouts.notify),
@@ -127,7 +127,7 @@ def send(target: Target, message: Message, timeouts: Timeouts) -> None:
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why a message was not taken."""
+    """Why a service did not accept a message."""
 
     cause: str
     may_pass: bool = True  # another attempt may succeed
@@ -136,9 +136,9 @@ class _Failure:
 def _attempt(target: Target, message: Message, seconds: float) -> _Failure | None:
     """Post the message. Return None if the service accepted it."""
     try:
-        # `within` also bounds the look-up of the host name, which has no other time-out
+        # `within` also limits the look-up of the host name, for which requests has no time-out
         status = within(seconds + 1.0, lambda: _post(target, message, seconds))
-    except Exception as error:  # its text would contain the address
+    except Exception as error:  # do not show its text, which would contain the address
         return _Failure(_cause(error, seconds))
     if 200 <= status < 300:
         return None

@@ -13,7 +13,7 @@ _NAMED = re.compile(
 _ADDRESSES = re.compile(r"ur[il]$", re.IGNORECASE)
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
-# shorter values occur inside ordinary words, and hiding them there would reveal the secret
+# Shorter secrets also occur in ordinary text. Replacing them there by *** would reveal the secret.
 MIN_LENGTH = 4
 
 
@@ -35,9 +35,10 @@ def _secrets(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _within(url: str, *, is_secret: bool) -> Iterator[str]:
-    """Yield the password of a URL.
+    """Yield the password of a URL, if it has one.
 
-    If the URL itself is a secret, yield all parts that make it one.
+    If the URL itself is a secret, also yield the URL, its host with login and port, each part of
+    its path and each value of its query.
     """
     try:
         parts = urlsplit(url)

@@ -6,10 +6,11 @@
     https://ntfy.sh/TOPIC                  ntfy; ntfy://HOST/TOPIC for your own server
     https://anything/else                  a webhook: the message as one JSON document
 
-slack+http://, telegram+http:// and ntfy+http:// are the same without TLS, for use in a cluster.
+slack+http://, telegram+http:// and ntfy+http:// send without TLS, for services inside a cluster.
 
-The library apprise supports a hundred more services, but would bring OAuth, YAML and Markdown into
-a process that holds the Hub's token. An apprise server accepts a webhook.
+The library apprise supports a hundred more services. It is not used, because it would add libraries
+for OAuth, YAML and Markdown to a process that holds the Hub's token. To reach those services, post
+to the webhook of an apprise server.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,7 +48,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Target:
-    """Where to post a message, and how to build the body. Address and login are not in the repr."""
+    """Where to post a message, and how to build the body. `repr` hides the address and login."""
 
     service: str  # slack, telegram, ntfy or webhook
     url: str = field(repr=False)

@@ -16,19 +16,23 @@ from tradingbot.persistence.scores import has_scores_table, scores_over_all_step
 from tradingbot.settings import Settings
 
 WINDOWS = {60: "60", 250: "250", ALL_SESSIONS: "all"}  # number of newest sessions -> label
-MAX_AGE = 1  # sessions that a forecast may be behind before its ticker counts as stale
+# A ticker is stale if its newest forecast is more than this many trading sessions behind.
+MAX_AGE = 1
 
 
 @dataclass(frozen=True)
 class Record:
-    """Scores of one model in one window, over all tickers and horizons."""
+    """Scores of one model over its newest sessions, all tickers and all horizons.
+
+    `window` names the number of sessions.
+    """
 
     model: str
     interval: str
     window: str
     forecasts: int
     skill: dict[str, float] = field(default_factory=dict)  # baseline -> CRPS skill
-    # band in per cent -> share of closes inside
+    # width of the band between two quantiles, in per cent -> share of closes inside the band
     coverage: dict[str, float] = field(default_factory=dict)
 
 
