@@ -1,8 +1,9 @@
-"""Challengers: additional models that forecast the same tickers for comparison.
+"""Challengers: additional models that forecast the same tickers as the champion, for comparison.
 
-A challenger with a share in the served forecast is asked together with the champion. The others are
-asked after the champion's forecasts are stored. A challenger's failure is reported and does not
-affect the champion, apart from the limited time that it took.
+The champion is the model whose forecasts are served. A challenger with a share in the served
+forecast is asked together with the champion. All other challengers are asked after the champion's
+forecasts are stored. A challenger's failure is reported. The failure does not affect the champion,
+except for a limited delay.
 """
 
 import logging
@@ -41,7 +42,7 @@ from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
-# opens a Space, and wakes it; its wake is recorded in the log
+# opens and wakes a Space, and records the wake in the log
 OpenOther = Callable[[AskedModel, WakeLog | None], AbstractContextManager[Forecaster]]
 Made = dict[str, Forecast]  # by ticker
 
@@ -86,8 +87,8 @@ class Challengers:
     def close(self) -> None:
         """Leave the Spaces that were opened for challengers.
 
-        A failed pause was logged as an error. It raises nothing, because it must neither end the
-        night before it is scored nor replace a signal. The job looks again at its end.
+        A failed pause was logged as an error. The failure raises nothing, because an exception
+        would end the night before scoring, or replace a signal. The job checks again at its end.
         """
         with suppress(HubError):
             self._stack.close()
@@ -134,7 +135,7 @@ class _Challenger:
         self.night = night
         self._space: Forecaster | None = None
         self._model = asked.name  # the Space's name for it, once known
-        self._left = night.settings.timeouts.challenger  # seconds that it may still use
+        self._left = night.settings.timeouts.challenger  # seconds that the challenger may still use
         self._made: Made = {}  # made together with the champion's forecasts, not stored yet
         self._postprocessing = NightlyPostprocessing(
             night.histories,
@@ -212,7 +213,7 @@ class _Challenger:
         return made
 
     def _answers(self, space: Forecaster, symbols: Sequence[str]) -> Made:
-        """Return the forecasts. Raise the first error if no ticker has one."""
+        """Return the forecasts. Raise the first error if no ticker has a forecast."""
         night = self.night
         asked = {symbol: night.histories[symbol] for symbol in symbols}
         settings = replace(night.settings, events=())

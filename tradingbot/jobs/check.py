@@ -1,4 +1,4 @@
-"""Check candles and models as a run would, without forecasting."""
+"""Check candles and models as a run of the job would, without forecasting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -59,7 +59,9 @@ class Check:
 
 
 def check_candles(settings: Settings, symbols: Sequence[str], *, interval: str, bars: int) -> Check:
-    """Check `symbols`, by default the active tickers, and ask for the models of KRONOS_MODELS.
+    """Check the candles of `symbols`, and the models of KRONOS_MODELS.
+
+    Without `symbols`, the active tickers are checked.
 
     Raises:
         ConfigError: A setting is wrong.

@@ -43,6 +43,8 @@ class JobDatabase:
     def prepare(self) -> None:
         """Upgrade the schema, create upcoming partitions of the ledger, and warn of damaged rows.
 
+        The ledger is the table of all stored forecasts. A dry run only warns.
+
         Raises:
             DatabaseError: The database cannot be used.
         """
@@ -84,7 +86,7 @@ class JobDatabase:
         return NoLock() if self.dry_run else self._lock(f"run {shard}", f"kronosbot {shard}")
 
     def space_lock(self, repo: str, shard: Shard) -> Lock:
-        """Return the lock with which runs, including dry runs, share the Space."""
+        """Return the lock with which runs share the Space. Dry runs take this lock too."""
         return self._lock(f"Space {repo}", f"kronosbot {shard}") if self._is_there() else NoLock()
 
     def space_notes(self) -> WakeLog:

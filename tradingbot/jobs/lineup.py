@@ -14,12 +14,14 @@ class Lineup:
     """The models of a night."""
 
     champion: str | None = None  # the model whose forecasts are served, as named by the Space
-    asked: str | None = None  # its name in requests; None if it is the Space's first model
+    asked: str | None = None  # the champion's name in requests; None: the Space's first model
     challengers: tuple[AskedModel, ...] = ()
 
 
 def lineup_of(space: Forecaster, settings: Settings, options: JobOptions) -> Lineup:
-    """Return the models of KRONOS_MODELS, or the Space's first; only `--model` if that is given.
+    """Return the models of KRONOS_MODELS, or the Space's first model if KRONOS_MODELS is empty.
+
+    With `--model`, return only the model that this option names.
 
     Raises:
         ConfigError: The Space does not have the champion's model.

@@ -20,12 +20,12 @@ class CheckedModel:
     """One model of KRONOS_MODELS.
 
     Attributes:
-        name: As in KRONOS_MODELS.
+        name: The model's name in KRONOS_MODELS.
         role: "champion" or "challenger".
-        verdict: "ok", "asleep" (a run wakes its Space, and only then sees the model) or "failed".
+        verdict: "ok", "asleep" or "failed". "asleep": unknown until a run wakes the Space.
         space: The Space's name on the Hub, or its address.
-        served_as: The Space's name for the model. None if the Space was not asked, or lacks it.
-        revision: As the Space reports it.
+        served_as: The Space's name for the model. None: the Space was not asked, or lacks it.
+        revision: The model's revision, as reported by the Space.
         note: Why the verdict is not "ok".
     """
 
@@ -39,7 +39,7 @@ class CheckedModel:
 
 
 def check_models(settings: Settings) -> list[CheckedModel]:
-    """Ask the Space of each model of KRONOS_MODELS for it. Each Space is asked once.
+    """Check that each model of KRONOS_MODELS is served by its Space. Ask each Space once.
 
     Never raises KronosError: a failure is part of the result.
     """
@@ -78,7 +78,7 @@ def _checked(
 
 
 def _state(settings: Settings) -> Mapping[str, Any] | KronosError | str:
-    """Return the health of a Space, why it is unknown, or the stage in which it is not asked."""
+    """Return a Space's health, the error on asking, or the stage of a Space that does not run."""
     try:
         check_space_is_known(settings, local=False)
         if settings.hf_token is not None and settings.hf_space_repo:

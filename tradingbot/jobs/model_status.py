@@ -27,12 +27,12 @@ class Model:
     shares: dict[str, float] | None = None  # served weights: forecaster -> share
     challenger: bool = False  # whether its forecasts are not given to bots
     trial: str | None = None  # state of a challenger's trial, in words
-    # over the random walk: of raw, calibrated, combined and served quantiles, if known
+    # skill compared with a random walk, of raw, calibrated, combined and served quantiles, if known
     skills: dict[str, float] = field(default_factory=dict)
 
 
 def read_models(session: Session, freshest: Iterable[NewestForecast]) -> list[Model]:
-    """Return the state of each model and interval, for the revision that forecast last."""
+    """Return the state of each model and interval. Use the revision that forecast last."""
     scored = has_scores_table(session)
     served = {
         (known.model, known.interval) for known in _newest_of(freshest) if not known.challenger
@@ -66,7 +66,9 @@ def read_models(session: Session, freshest: Iterable[NewestForecast]) -> list[Mo
 
 
 def _newest_of(freshest: Iterable[NewestForecast]) -> Iterable[NewestForecast]:
-    """Return the newer forecast per model and ticker, of those as champion and as challenger."""
+    """Return the newest forecast of each model, interval and ticker.
+
+    A model may have forecast a ticker as champion and as challenger."""
     newest: dict[tuple[str, str, str], NewestForecast] = {}
     for known in freshest:
         place = known.model, known.interval, known.symbol

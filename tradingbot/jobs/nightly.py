@@ -57,7 +57,7 @@ class NightlyJob:
     data: DataService
     open_space: SpaceOpener  # yields a running Space, and pauses it at the end
     reporter: ProgressReporter
-    open_other: OpenOther | None = None  # the same for a challenger's Space
+    open_other: OpenOther | None = None  # opens a challenger's Space
 
     def __post_init__(self) -> None:
         self._timer = PhaseTimer()
@@ -68,7 +68,7 @@ class NightlyJob:
         self._wake_log: WakeLog | None = None  # known once the run is logged
         self._tickers = TickerOutcomes()
         self._rows = 0
-        # Spaces that may run unused
+        # whose Spaces may be running although no run uses them
         self._unused: Unused = "challengers'" if self.options.local else "all"
 
     def summary(self, ending: Ending) -> RunSummary:
@@ -90,7 +90,7 @@ class NightlyJob:
         )
 
     def run(self) -> Ending:
-        """Run the job. Pause Spaces that were left running and that it has not woken itself."""
+        """Run the job. Pause Spaces that another run left running."""
         try:
             return self._unless_left_running(self._run())
         except BaseException:
@@ -116,7 +116,7 @@ class NightlyJob:
             return self._work(lock, space_lock)
 
     def _plan(self) -> list[str]:
-        """Return the active tickers (ConfigError if none), and record those of this shard."""
+        """Return all active tickers, and record those of this shard. ConfigError if none."""
         timeouts = self.settings.timeouts
         at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
         at_start(self.database.prepare)  # before waking the Space
@@ -254,7 +254,7 @@ class NightlyJob:
         made = {forecast.symbol: forecast for forecast in forecasts}
 
         def commit() -> None:
-            with signals_held():  # otherwise a signal could leave the summary too low
+            with signals_held():  # a signal in between would make the summary count too few rows
                 rows = 0
                 if sessions is not None:
                     with sessions() as session:
@@ -289,7 +289,7 @@ class NightlyJob:
         return Ending(1, HubError.__name__, "the Space may still be running")
 
     def _pause_left_running(self) -> bool:
-        """Pause Spaces that were left running. Return False, and log it, if that failed."""
+        """Pause Spaces that were left running. Log a failure and return False."""
         of, self._unused = self._unused, "none"
         at = self.settings, self.database, self.options.shard, self.reporter
         return pause_unused_spaces(of, *at, wait_for_lock=of == "all")

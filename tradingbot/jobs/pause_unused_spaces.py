@@ -33,12 +33,13 @@ def pause_unused_spaces(
     """Pause each Space that runs although no run uses it.
 
     Args:
-        of: Which models' Spaces.
-        settings: The Spaces.
-        database: Has the runs' locks and notes; None: its URL is invalid.
+        of: The models whose Spaces are checked.
+        settings: Names the Spaces and their credentials.
+        database: Database with the runs' locks and notes. None: the database's URL is invalid.
         shard: The shard shown to other runs.
         reporter: Shows what is done.
-        wait_for_lock: Wait for the lock of a killed run, unless this run has lasted longer.
+        wait_for_lock: Wait for the lock of a killed run, unless this run has lasted longer
+            than such a wait.
 
     Returns:
         False, after a log message, if a Space may still be running.
@@ -82,9 +83,9 @@ def pause_space_of_environment(
     reporter: ProgressReporter,
     environ: Mapping[str, str] | None = None,
 ) -> bool:
-    """Call `pause_unused_spaces` for a run that could not be built, as with a wrong setting.
+    """Pause unused Spaces for a run that could not be built, for example due to a wrong setting.
 
-    About a Space whose settings are wrong themselves, only a warning is possible.
+    If a Space's own settings are wrong, only a warning about this Space is logged.
     """
     environ = environment(environ)
     if not environ.get("HF_TOKEN", "").strip() or environ.get("KRONOS_PAUSE") == "never":

@@ -72,7 +72,9 @@ def _answered(forecast: Forecast, events: Sequence[Event]) -> Forecast:
 
 
 class NightlyPostprocessing:
-    """Calibrates Kronos' bands and combines them with simple forecasts, using past outcomes.
+    """Calibrate Kronos' bands and combine them with simple forecasts, using past outcomes.
+
+    A band is a prediction interval: a lower and an upper quantile of the price.
 
     The state is updated at the first forecast, which names the model. Outcomes come from
     `histories`, the daily candles of this run, and for other tickers from candles in the database;
@@ -92,7 +94,8 @@ class NightlyPostprocessing:
     ) -> None:
         """Prepare for a night.
 
-        `fetched` returns a ticker's candles if available, which may be older than its history.
+        `fetched` returns a ticker's candles if available. They may include candles that are older
+        than the ticker's history.
         """
         self._challenger = challenger  # a challenger has no challengers
         self._histories = histories
@@ -156,7 +159,7 @@ class NightlyPostprocessing:
             return forecast
 
     def _calibrate(self, of: Forecast) -> Calibration | None:
-        """Return a new or the stored calibration; None: raw.
+        """Return a new calibration or the stored one. None: the forecasts stay raw.
 
         No transaction is open during the fit.
         """
@@ -200,8 +203,9 @@ class NightlyPostprocessing:
     def _known_of_all(self, session: Session, of: Forecast) -> datetime:
         """Return the first session that does not count yet; candles of earlier ones are complete.
 
-        It follows from the newest bars of this run, and, for tickers of other shards or without
-        candles tonight, from the bars of their newest forecasts.
+        The session follows from the newest bars of this run. Tickers of other shards and tickers
+        without candles tonight have no such bars. For these tickers, the newest bars of their
+        newest forecasts are used.
         """
         newest: dict[str, datetime] = {
             symbol: bars.index[-1].to_pydatetime() for symbol, bars in self._histories.items()

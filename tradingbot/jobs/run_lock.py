@@ -23,8 +23,9 @@ def await_lock(lock: Lock, reporter: ProgressReporter, timeouts: Timeouts) -> Ho
 
     Return its holder if another run keeps it for `timeouts.run_lock` seconds.
 
-    After a run was killed, the server keeps its lock for a moment, and the pod that replaces it
-    starts at once. Without the wait it would leave the Space running.
+    After a run was killed, the database server keeps the run's lock for a moment. The pod that
+    replaces the killed run starts at once. If the new pod did not wait for the lock, it would end
+    and leave the Space running.
     """
     limit = timeouts.run_lock
     at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
@@ -46,11 +47,12 @@ def await_lock(lock: Lock, reporter: ProgressReporter, timeouts: Timeouts) -> Ho
 def check_at_work(holder: Holder, database: JobDatabase, shard: Shard, settings: Settings) -> None:
     """Raise RunStuck unless the run that holds the lock seems to be working.
 
-    A working run has an unfinished row in run_logs, and is active with each transaction.
+    A working run has an unfinished row in run_logs, and each of its transactions counts as
+    activity.
     """
     timeouts = settings.timeouts
     if holder.since is None or now() - holder.since < timedelta(seconds=timeouts.run_begun):
-        return  # it may be about to write its row
+        return  # the other run may be about to write its row
     idle = holder.idle(now()) or 0.0
 
     def has_row() -> bool:

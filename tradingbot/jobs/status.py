@@ -31,7 +31,7 @@ from tradingbot.typing import SessionFactory
 
 REMEDY = "`kronosbot run` fills it; for another one, set DATABASE_URL or give --database-url"
 
-NOTICE = timedelta(days=60)  # report calendars that end within this time
+NOTICE = timedelta(days=60)  # report holiday calendars that end within this time
 CHECKED = 500_000  # rows to check for damage, half a second; `kronosbot score` checks all
 
 
@@ -72,7 +72,8 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     Args:
         url: The database.
         settings: Settings of the job.
-        source: Its clock decides which sessions are complete. Default: the last run's source.
+        source: Data source whose clock decides which sessions are complete. Default: the last
+            run's source.
         max_age: Number of sessions that a forecast may be behind before it is a problem.
 
     Raises:
@@ -136,7 +137,7 @@ def _clock_and_tickers(settings: Settings, sessions: SessionFactory) -> tuple[da
         raise ConfigError(f"{error}; --source says where candles come from") from error
 
 
-# derived from that --------------------------------------------------------------------------
+# derived from these data --------------------------------------------------------------------------
 
 
 def _latest_sessions(symbols: Iterable[str], clock: datetime) -> dict[str, datetime | str]:

@@ -54,7 +54,7 @@ class Forecaster(Protocol):
 def fetch(
     symbols: Sequence[str], data: DataService, reporter: ProgressReporter, *, max_staleness: int
 ) -> tuple[Histories, dict[str, DataError]]:
-    """Return the histories that can be forecast from, and an error for each other ticker.
+    """Return the histories to forecast from, and an error for each ticker without such a history.
 
     A history is too old if its newest bar is more than `max_staleness` sessions old.
     """
@@ -151,11 +151,12 @@ def score_forecasts(
     reporter: ProgressReporter,
     timer: PhaseTimer,
 ) -> None:
-    """Score all tickers, unless another run does so now or has done so since this run began.
+    """Score all tickers, unless another run is scoring or has scored since this run began.
 
-    With several shards, the first one that gets here does it. The forecasts are already stored, so
-    an error is only reported. Forecasts that a signal leaves unscored are scored by the next run.
-    `timer` has the start of the run, and counts the time as "score".
+    With several shards, the first shard that reaches this step scores the tickers of all shards.
+    The forecasts are already stored, so an error is only reported. If a signal stops the scoring,
+    the next run scores the remaining forecasts. `timer` has the start of the run, and counts the
+    time as "score".
     """
     failure = "past forecasts could not be scored"
     try:
@@ -182,7 +183,8 @@ def known_closes(
 ) -> dict[str, Mapping[datetime, float]]:
     """Return realised closes by ticker, as far as the source has them.
 
-    That is the case for past forecasts, such as from the sample source or old files.
+    The source has closes for forecasts of past sessions. Such forecasts are made, for example,
+    from the sample source or from old files.
     """
     known: dict[str, Mapping[datetime, float]] = {}
     for forecast in forecasts:

@@ -23,7 +23,7 @@ class TickerOutcome:
     """The outcome of one ticker. In a dry run "forecast" replaces "stored"."""
 
     status: Status
-    forecast: Forecast | None = None  # made now or before
+    forecast: Forecast | None = None  # made by this run or an earlier run
     failure: KronosError | None = None
     actual: Mapping[datetime, float] = field(default_factory=dict)  # closes realised since
 
@@ -40,7 +40,7 @@ class TickerOutcomes:
         return dict(self._of)
 
     def note_forecasts(self, status: Status, forecasts: Mapping[str, Forecast | None]) -> None:
-        """Record the forecasts of these tickers, and how they were obtained. Atomic."""
+        """Record, atomically, these tickers' forecasts and how they were obtained."""
         self._of |= {
             symbol: TickerOutcome(status, forecast) for symbol, forecast in forecasts.items()
         }
@@ -61,9 +61,9 @@ class ChallengerOutcome:
     name: str
     stored: int = 0  # tickers whose forecast was stored in the ledger
     already_there: int = 0
-    tickers: int = 0  # tickers that it had to forecast
+    tickers: int = 0  # number of tickers that the challenger had to forecast
     beside: bool = False  # whether it has a share, so that it was asked together with the champion
-    failure: str | None = None  # why it did not do more
+    failure: str | None = None  # why the challenger did not make all forecasts
 
     def __str__(self) -> str:
         done = f"{self.stored + self.already_there} of {self.tickers} tickers in the ledger"
@@ -88,7 +88,7 @@ class Ending:
 
 
 def _one_line(error: object) -> str:
-    """Return an error in one line. It may quote a Space, a Hub or a database."""
+    """Return an error in one line. Its text may quote a Space, the Hub or a database."""
     return shortened(one_line(printable(str(error))))
 
 
@@ -153,14 +153,14 @@ class RunSummary:
         }
 
     def failures(self) -> dict[tuple[str, str], list[str]]:
-        """Return (kind, reason) -> the tickers that failed for it."""
+        """Return the failed tickers by (kind, reason) of their failure."""
         alike: dict[tuple[str, str], list[str]] = {}
         for symbol, error in self.failed.items():
             alike.setdefault((type(error).__name__, _one_line(error.reason)), []).append(symbol)
         return alike
 
     def remarks(self) -> dict[str, list[str]]:
-        """Return the Space's warnings about forecasts of this run -> the tickers concerned."""
+        """Return the tickers by the Space's warning about their forecasts of this run."""
         remarks: dict[str, list[str]] = {}
         forecasts = self.forecasts
         for symbol in self.made:
