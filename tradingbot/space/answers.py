@@ -147,7 +147,7 @@ def read_health(body: bytes) -> dict[str, Any]:
 def read_results(body: bytes) -> list[Any]:
     """Return the items in the response of /predict/batch. Raise ValueError if there are none.
 
-    An item that is invalid JSON is returned as text, so that only it fails.
+    An item that is invalid JSON is returned as text, so that only this item fails.
     """
     text = _text(body)
     try:
@@ -169,7 +169,9 @@ def _text(body: bytes) -> str:
 
 
 def _parsed(text: str) -> Any:
-    """Parse JSON. Raise ValueError, also if it is nested too deeply. Models check NaN and infinity.
+    """Parse JSON. Raise ValueError if the text is invalid or nested too deeply.
+
+    NaN and infinity are accepted here, because the models check them.
 
     Integers with 20 digits or more become floats, because Python refuses to read long ones.
     """

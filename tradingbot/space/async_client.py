@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AsyncSpaceClient:
-    """Like `SpaceClient`, with coroutines. `http` is an httpx2.AsyncClient of your own."""
+    """Client like `SpaceClient`, with coroutines. `http` is your own httpx2.AsyncClient."""
 
     def __init__(self, address: SpaceAddress, *, http: "httpx2.AsyncClient | None" = None) -> None:
         self._http = AsyncSpaceHTTP(address, http=http)

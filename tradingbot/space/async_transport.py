@@ -97,10 +97,10 @@ class AsyncSpaceHTTP:
                     stop=made.should_stop,
                 )
         except TimeoutError as error:
-            # no retry: the Space would compute the request again, after the one that it is busy
-            # with
+            # no retry: the Space is still computing this request, and would compute the request a
+            # second time
             return out_of_time(url, timeout, made.answers, error)
-        # any error, because an invalid address raises others than the HTTP client's own
+        # any error, because an invalid address raises errors that are not the HTTP client's own
         except Exception as error:
             raise unreachable(url, error) from error
 
@@ -132,7 +132,7 @@ class AsyncSpaceHTTP:
     def _client(self) -> "httpx2.AsyncClient":
         """Return the client of the running event loop.
 
-        Our own is replaced when the loop changes.
+        A client that this object created is replaced when the event loop changes.
         """
         import httpx2
 
@@ -148,7 +148,7 @@ class AsyncSpaceHTTP:
 
     async def _may_show_token(self) -> bool:
         """Return whether to send the Hub's token after a refusal; if so, send it from now on."""
-        token, self._token = self._token, None  # checked once
+        token, self._token = self._token, None  # ask the Hub only once
         shown = token is not None and await asyncio.to_thread(takes_token, self.address)
         if shown:
             self._headers = self.address.headers(with_token=True)

@@ -16,9 +16,10 @@ TRANSIENT_ANSWER = retry_if_result(lambda answer: answer.status in TRANSIENT)
 
 @dataclass(frozen=True)
 class Attempts:
-    """The attempts of one request. None starts after `deadline`, a time of time.monotonic().
+    """The attempts of one request.
 
-    A full queue is not a failure: it is retried beyond `limit` attempts, unless `limit` is 1.
+    No attempt starts after `deadline`, a time of time.monotonic(). A full queue is not a failure.
+    A request that meets a full queue is retried beyond `limit` attempts, unless `limit` is 1.
     """
 
     timeouts: Timeouts

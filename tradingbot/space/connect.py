@@ -160,8 +160,8 @@ def pause_orphaned_space(
 ) -> bool:
     """Pause the Space on the Hub if it runs although no run uses it, as after a killed run.
 
-    Return False, and log an error, if it may still be running. The Hub is not asked about a Space
-    that runs with these settings neither wake nor pause.
+    Return False, and log an error, if it may still be running. With some settings, runs neither
+    wake nor pause the Space. The Hub is not asked about such a Space.
     """
     named = settings.hf_space_repo and not settings.uses_default_space
     if settings.hf_token is None or not named:

@@ -14,7 +14,7 @@ from tradingbot.space.session import TooLarge
 
 PREDICT = "/predict/batch"
 FULL = 429  # the queue is full: not a failure, but a reason to wait
-# the others: a proxy in front of a starting, sleeping or paused Space
+# 502 to 504 come from a proxy in front of a starting, sleeping or paused Space
 TRANSIENT = (FULL, 502, 503, 504)
 
 
@@ -28,10 +28,12 @@ class Answer:
 
 
 def out_of_time(url: str, timeout: float, answers: Sequence[Answer], error: Exception) -> Answer:
-    """Return the last response if it says that the queue is full; the time-out passed in the queue.
+    """Return the last response if it reports a full queue.
+
+    In this case the request spent the time-out waiting in the queue.
 
     Raises:
-        SpaceUnavailable: The last response was another, or there was none.
+        SpaceUnavailable: The last response was a different one, or there was no response.
     """
     if answers and answers[-1].status == FULL:
         return answers[-1]

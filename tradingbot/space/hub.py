@@ -75,7 +75,7 @@ class HubSpace(HubCalls):
         stage = retry(
             pause_and_look,
             again=_RUNS_ON,
-            wait=lambda _: 0.0,  # it has been looked for long enough
+            wait=lambda _: 0.0,  # the attempt itself has already waited for the stage
             stop=lambda _: hub._left() <= 0,
             before_sleep=warn,
         )
@@ -85,7 +85,8 @@ class HubSpace(HubCalls):
     def pause_patience(self) -> float:
         """Return the seconds for retrying a pause.
 
-        After a signal all Spaces share them, so that the last one is reported in time too.
+        After a signal all Spaces share these seconds, so that the last Space is also reported in
+        time.
         """
         if not asked_to_stop():
             return self.timeouts.hub_pause
@@ -93,7 +94,7 @@ class HubSpace(HubCalls):
         return max(asked_to_stop_at() + longest - time.monotonic(), longest / 2)
 
     def info(self) -> Any:
-        # this call has its own time-out, and none unless one is given
+        # space_info has a time-out parameter, and no time-out unless one is passed
         limit = self.timeouts.hub_answer
         return self._call("describe", lambda: self._api.space_info(self.repo, timeout=limit))
 

@@ -191,7 +191,7 @@ class _SpaceLease:
     def _get_in(self, deadline: float, timeout: float) -> dict[str, Any] | None:
         """Wake the Space, or join the runs that use it. Return None if neither is possible now."""
         patience = min(deadline - time.monotonic(), self._hub.timeouts.database_retry)
-        if patience <= 0:  # too late to restart it
+        if patience <= 0:  # too late to restart the Space
             return None
         if self._retried(self._lock.try_exclusive, patience=patience):
             health = self._wake(deadline, timeout)
@@ -199,7 +199,7 @@ class _SpaceLease:
         if self._retried(self._join):
             try:
                 return self._client.health()
-            # it has died, or the others are only checking the lock, as this run is
+            # the Space has died, or the other runs are only checking the lock, as this run is
             except KronosError:
                 self._lock.release()
         return None
@@ -217,7 +217,7 @@ class _SpaceLease:
         try:
             hub.restart()
         except HubRefused:
-            # otherwise it keeps running, and no one else would pause it
+            # a Space in any other stage keeps running, and no other run would pause the Space
             if stage in (*STILL, *FAILED):
                 self._responsible = False
                 self._wake_log.note_woken(hub.repo, False)
@@ -253,7 +253,7 @@ class _SpaceLease:
                 failure = error
                 warn_loudly(self._hub.repo, error)
             self._lock.release()
-        if failure and raises:  # also HubRefused, because the work is done
+        if failure and raises:  # HubRefused becomes a HubError too, because the work is done
             raise HubError(str(failure)) from failure
 
     def _pauses(self) -> bool:

@@ -1,7 +1,7 @@
 """Find and pause a Space that runs unused, as after a killed run.
 
-Each run that ends before it has woken the Space checks for one, and pauses it or warns that it may
-still be running.
+Each run that ends before it has woken the Space checks whether the Space runs unused. The run then
+pauses the Space, or warns that the Space may still be running.
 """
 
 import logging
@@ -87,8 +87,8 @@ class OrphanedSpace:
 
         Return False, and log an error, if it may still be running.
 
-        After a run was killed, the database keeps its lock for a moment; `wait_for_lock` waits for
-        it.
+        After a run was killed, the database keeps the run's lock for a moment. With
+        `wait_for_lock`, wait until the database releases this lock.
         """
         if self._policy == "never":
             return True

@@ -168,11 +168,11 @@ class SpaceHTTP:
                 stop=made.should_stop,
                 stopped=stopped or threading.Event(),
             )
-        # any error, because an invalid address raises others than the HTTP client's own
+        # any error, because an invalid address raises errors that are not the HTTP client's own
         except Exception as error:
             if _timed_out(error):
-                # no retry: the Space would compute the request again, after the one that it is busy
-                # with
+                # no retry: the Space is still computing this request, and would compute the
+                # request a second time
                 return out_of_time(url, timeout, made.answers, error)
             raise unreachable(url, error) from error
 
@@ -223,7 +223,7 @@ class SpaceHTTP:
             if self._token is None or not takes_token(self.address):
                 return False
             self._headers = self.address.headers(with_token=True)
-            self._token = None  # checked once
+            self._token = None  # ask the Hub only once
             return True
 
 
