@@ -1,8 +1,9 @@
 """Join stored forecasts with realised closes.
 
 Prices are relative to the close that the forecast was made from. A predicted price is divided by
-the ledger's `last_close`. The realised price is close(target) ÷ close(as_of) in today's history.
-Splits and restatements therefore cancel, and tickers can be combined.
+`last_close` in the ledger, the table of stored forecasts. The realised price is
+close(target) ÷ close(as_of) in today's history. Splits and restatements therefore cancel, and tickers can
+be combined.
 """
 
 from collections import Counter
@@ -55,7 +56,7 @@ class ForecastOutcomes:
     prob_up: Floats  # (n,)
     actual: Floats  # (n,)
     past: pd.Series  # all known closes of the ticker; a baseline may use those up to as_of
-    # (n, 19) each; NaN where a forecast has none, None if no forecast has any
+    # Shape (n, 19) each. NaN where a forecast lacks these quantiles, None if all forecasts do.
     calibrated_quantiles: Floats | None = None
     combined_quantiles: Floats | None = None
 

@@ -4,8 +4,8 @@
 
 A forecast is *settled* when all targets of its `as_of` are more than a week before the newest bar.
 Its candles then change only by a restatement. Settled forecasts are stored in `kronos_matured`.
-All other forecasts are read from the ledger in each run. A part of the ledger is all forecasts of
-one ticker by one model. A part is recomputed in full if
+All other forecasts are read in each run from the ledger, the table of stored forecasts. A
+part of the ledger is all forecasts of one ticker by one model. A part is recomputed in full if
 
 - the part is not stored, or was stored by another VERSION of this code;
 - its oldest forecast has changed, or the ledger has got a new forecast that is older than the

@@ -61,7 +61,7 @@ def rescore(
 
     Args:
         url: The database.
-        settings: Give the data source if neither `source` nor the last run does.
+        settings: Name the data source if neither `source` nor the last run names one.
         source: Source of closes; None: the source of the last run.
         symbols: Only these tickers; None: all tickers.
         model: Only this model; None: all models.

@@ -55,8 +55,8 @@ class Scoring:
     def remarks(self) -> Iterator[str]:
         """Yield a line for each reason why forecasts were not scored, the most frequent first.
 
-        Then yield a line for each model with several revisions, because each revision's record
-        starts over, and a line for waiting forecasts.
+        Then yield a line for each model with several revisions, because each revision
+        starts a new record, and a line for waiting forecasts.
         """
         reasons: dict[str, Counter[str]] = {}
         for group in self.unscored:

@@ -1,4 +1,6 @@
-"""Training periods of known models. Forecasts of days in these periods prove little."""
+"""Training periods of known models.
+
+A model has seen the days of its training period, so forecasts of these days prove little."""
 
 from datetime import datetime, timedelta
 from typing import Literal
@@ -58,8 +60,8 @@ def trained_until(model: str) -> str:
 def tuned_until(model: str) -> tuple[str, datetime | None]:
     """Return the base of a fine-tuned model and the last day that it has seen.
 
-    A fine-tuned model is named after both: 'kronos-nano+2019-06-28'. For other names return None
-    as the day.
+    The name of a fine-tuned model joins the base and the day: 'kronos-nano+2019-06-28'. For other
+    names return None as the day.
     """
     base, plus, day = model.rpartition("+")
     try:
