@@ -1,15 +1,16 @@
 """Anchoring: make sample paths start from the real last close.
 
-The model's first bar follows the newest bar as the tokenizer reconstructs it, whose close is off by
-about 1 %. Compared with a day's move that is most of a short forecast's error, and it is known.
-Multiplying the prices of all paths by last close ÷ reconstructed close removes it.
+The tokenizer reconstructs the newest bar of the history from its tokens, and the model's first bar
+follows the reconstructed bar. The reconstructed close differs from the real one by about 1 %. This
+difference is most of a short forecast's error, and it is known. To remove the difference, multiply
+the prices of all paths by last close ÷ reconstructed close.
 """
 
 from dataclasses import dataclass
 
-# The tokenizer clips at five deviations: among 2048 bars, one far above the others is reconstructed
-# as at least a ninth of itself. A lower reconstruction is close to zero, and a ratio to it means
-# nothing.
+# The tokenizer clips values at five deviations. So among 2048 bars, a close far above all others is
+# reconstructed as at least a ninth of its value. A lower reconstruction is close to zero, and a
+# ratio to a number close to zero has no meaning.
 MAX_FACTOR = 10.0
 UNUSUAL = 1.25  # warn about a factor above this or below its inverse: the history may be wrong
 
@@ -32,8 +33,8 @@ class Reconstruction:
 def reconstruction(last_close: float, close: float, *, anchored: bool) -> Reconstruction:
     """Return the Reconstruction for a last close and its reconstructed `close`.
 
-    If the reconstructed close is not positive, or below a tenth of the last close, the paths are
-    not anchored, and there is a warning.
+    If the reconstructed close is not positive, or is below a tenth of the last close, the factor is
+    1, so the paths are not anchored, and the result has a warning.
     """
     if not anchored:
         return Reconstruction(last_close, close, 1.0)

@@ -1,14 +1,14 @@
 """Predict the times of the next bars from the times of past ones. Imports no torch.
 
-Bars of a day or less occupy slots: pairs of weekday and time of day. A time of day counts if most
-recent days had it, and a weekday if most recent weeks had it. A weekday has different times, as in
-markets that open on Sunday evening or close early on Friday, if most recent days of that weekday
-differed in the same way from the days before them. So a single half day, special Saturday or stray
-bar changes nothing. A change of clocks is followed after three days, a change of the market's week
-after two weeks.
+Bars of a day or less occupy slots. A slot is a pair of weekday and time of day. A time of day
+counts if most recent days had a bar at that time. A weekday counts if most recent weeks had bars on
+that weekday. Some markets open on Sunday evening or close early on Friday. So a weekday gets
+different times if most recent days of that weekday differed in the same way from the days before
+them. A single half day, special Saturday or stray bar therefore changes nothing. A change of clocks
+takes effect after three days, a change of the market's week after two weeks.
 
-Weekly bars keep their weekday. Bars of a month or longer follow the history: the first or last
-working day of the month, or else the same day of the month.
+Weekly bars keep their weekday. Bars of a month or longer are on the first or last working day of
+the month if those of the history are, or else on the same day of the month.
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ Bools = NDArray[np.bool_]
 DAY = np.timedelta64(1, "D")
 LAST_TIME = np.datetime64("9999-01-01", "us")
 
-RECENT_DAYS = 5  # that decide the times of day
-RECENT_WEEKS = 5  # that decide the weekdays
-OWN_WEEKS = 3  # that decide a weekday's own times of day
-NEIGHBOURS = 4  # days before, to compare a weekday's own times with
-USUAL_DAYS = 3  # that have a time of day if the market is open then
-SHORTEST_NIGHT = np.timedelta64(4, "h")  # markets with shorter ones trade around the clock
+RECENT_DAYS = 5  # number of days that decide the times of day
+RECENT_WEEKS = 5  # number of weeks that decide the weekdays
+OWN_WEEKS = 3  # number of weeks that decide the times of a weekday that differs from the others
+NEIGHBOURS = 4  # number of days before a day, whose times are compared with those of the day
+USUAL_DAYS = 3  # number of days with a bar at a time of day at which the market is open
+SHORTEST_NIGHT = np.timedelta64(4, "h")  # a market with a shorter night trades around the clock
 WINDOW = 8 * 7  # days of history considered
 EXPLAINED = 0.6  # share of recent bars that the slots must explain to count as a pattern
 
@@ -37,7 +37,7 @@ WORKDAYS = "1111100"
 
 @dataclass(frozen=True)
 class UpcomingTimes:
-    """The next times. found: whether they follow a pattern; otherwise they are equally spaced."""
+    """The next times. If `found` is false, there is no pattern, and they are equally spaced."""
 
     times: Stamps
     spacing: np.timedelta64
@@ -111,7 +111,10 @@ def _slots(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None:
 
 
 def _day_begins(wall: Stamps) -> np.timedelta64:
-    """Return the middle of the longest daily time without bars; midnight if that is part of it."""
+    """Return the middle of the longest daily time without bars, as a time of day.
+
+    If midnight is part of that time without bars, or no such time is long enough, return midnight.
+    """
     recent = wall[wall > wall.max() - WINDOW * DAY]
     clock, days = np.unique(recent - recent.astype("datetime64[D]"), return_counts=True)
     clock = clock[days >= min(USUAL_DAYS, days.max())]
@@ -123,14 +126,17 @@ def _day_begins(wall: Stamps) -> np.timedelta64:
 
 
 def _mostly(present: Bools, covered: Bools) -> Bools:
-    """Return for each column whether more than half of the rows, or one of two at most, have it."""
+    """Return for each column whether more than half of the covered rows have a bar.
+
+    If at most two rows are covered, one row with a bar is enough.
+    """
     had, could = (present & covered).sum(axis=0), covered.sum(axis=0)
     mostly: Bools = (2 * had > could) | ((could <= 2) & (had > 0))
     return mostly
 
 
 def _times_of_weekday(usual: Bools, present: Bools, covered: Bools, of_weekday: Bools) -> Bools:
-    """Return one weekday's times of day: the usual ones with that weekday's differences."""
+    """Return one weekday's times of day: the usual times, with the weekday's differences."""
     days = [int(day) for day in np.flatnonzero(of_weekday) if len(present) > 1][-OWN_WEEKS:]
     if not days:
         return usual
@@ -170,8 +176,8 @@ def _open_weekdays(wall: Stamps, spacing: np.timedelta64) -> Bools:
 def _is_open(day: int, seen: Bools, never_closes: bool, on_sundays: bool) -> bool:
     """Return whether most recent weeks had bars on this weekday.
 
-    With few weeks of history a holiday or a stray bar weighs much, so a working day counts as open
-    and a weekend as closed until more weeks disagree.
+    In a history of few weeks, one holiday or one stray bar could decide. So a working day counts as
+    open, and a day of the weekend as closed, until more weeks disagree.
     """
     if not len(seen):
         return day < SATURDAY or never_closes
@@ -183,7 +189,7 @@ def _is_open(day: int, seen: Bools, never_closes: bool, on_sundays: bool) -> boo
 
 
 def _changed(seen: Bools, *, to: bool, weeks: int) -> bool:
-    """Return whether the last `weeks` agree and most weeks before them differed."""
+    """Return whether the last `weeks` weeks are all `to`, and most weeks before them were not."""
     last, before = seen[-weeks:], seen[-weeks - RECENT_WEEKS : -weeks]
     return len(before) >= 2 and bool((last == to).all() and (before == to).mean() < 0.5)
 
@@ -213,7 +219,8 @@ def _monthly(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None
     seen_end = _first_days(seen.astype("datetime64[M]") + 1) - DAY
     day = int((seen - seen_start).astype(np.int64).max())  # from 0
     at = np.minimum(starts + day, ends)
-    # holidays move some of them; if all are on the month's edge, they are not working days
+    # holidays move some bars; if all are on the first or last day of a month, weekends included,
+    # the pattern is not one of working days
     if (seen != seen_end).any() and _mostly_equal(seen, _last_working_day(seen_end)):
         at = _last_working_day(ends)
     elif (seen != seen_start).any() and _mostly_equal(seen, _first_working_day(seen_start)):
@@ -239,7 +246,7 @@ def _first_working_day(days: Stamps) -> Stamps:
 
 
 def _steps(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps:
-    """Step equally, over the weekdays that have bars."""
+    """Return equally spaced times. Weekdays without bars are skipped."""
     step = int(spacing.astype(np.int64))
     day = int(DAY / np.timedelta64(1, "us"))
     open_ = [True] * 7

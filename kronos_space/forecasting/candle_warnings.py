@@ -1,7 +1,7 @@
 """Warnings about valid but suspicious candles, for the answer's `warnings`. Imports no torch.
 
-A request shows its bars, an interval label and target timestamps, but not the exchange. So nothing
-is refused here; callers that know the market can judge better.
+A request contains bars, an interval label and target timestamps, but does not name the exchange. So
+this module only warns and refuses nothing: a caller that knows the market can judge better.
 """
 
 import re
@@ -20,8 +20,8 @@ NEAR = 1.25  # spacings within this factor count as equal: months, changes of cl
 STALE = 3  # multiple of the longest gap between bars
 JUMP = 1.4  # ratio to the bar before; smaller moves occur in any market
 UNUSUAL = 6.0  # multiple of the usual move
-CALM = 2.5  # multiple of a bar's usual range; more suggests news
-BUSY = 2.5  # multiple of the usual volume; more suggests news
+CALM = 2.5  # multiple of a bar's usual range; a larger range suggests news
+BUSY = 2.5  # multiple of the usual volume; a larger volume suggests news
 IDLE = 0.2  # share of bars that only repeat the previous price
 IDLE_AT_THE_END = 3
 FULL = 0.85  # share of weekdays with bars, allowing for holidays
@@ -46,7 +46,8 @@ def candle_warnings(
 
     Args:
         history: The bars, (n, 6), oldest first.
-        used: How many of the newest bars the model sees; scale breaks before them do not matter.
+        used: Number of newest bars that the model sees. Breaks of scale in earlier bars do not
+            matter.
         interval: The caller's label of the spacing, or None.
         targets: The caller's future timestamps, or None.
         now: The current time in UTC.

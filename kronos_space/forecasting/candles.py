@@ -16,9 +16,10 @@ Floats = NDArray[np.float64]
 COLUMNS = ("open", "high", "low", "close", "volume", "amount")
 CLIP = 5.0  # normalised values are clipped at this many deviations
 EPSILON = 1e-5  # added to every deviation, as in the model's training
-# Columns with a smaller deviation are first scaled by a power of ten; EPSILON would distort them.
+# Columns with a smaller deviation are first scaled by a power of ten, because EPSILON would distort
+# them.
 COMFORTABLE = 1000 * EPSILON
-FLAT = 1e-9  # a deviation below this share of the largest value is rounding
+FLAT = 1e-9  # a deviation below this share of the largest value is only rounding error
 MAX_POWER = 300  # exponent of ten that a float64 can hold
 ROUNDING = 1e-6  # relative rounding errors in vendors' adjusted prices
 
@@ -37,7 +38,10 @@ class History:
 
 @dataclass(frozen=True)
 class Scale:
-    """Normalisation of one history: (value * factor - mean) / std. Each float64 (6,)."""
+    """Normalisation of one history: (value * factor - mean) / (std + EPSILON).
+
+    Each field is float64, shape (6,).
+    """
 
     mean: Floats
     std: Floats
@@ -51,8 +55,8 @@ class Scale:
 def history_from_rows(rows: Sequence[Mapping[str, Any]]) -> History:
     """Validate rows with `timestamp` and numbers. Raises InvalidHistory for the first bad row.
 
-    Volume and amount must be in every row or in none. Without volume both columns are 0. Without
-    amount it is volume times the mean of the four prices.
+    Volume and amount must each be in every row or in none. Without volume, both columns are 0.
+    Without amount, the amount is the volume times the mean of the four prices.
     """
     present = [name for name in COLUMNS if _in_every_row(rows, name)]
     if "amount" in present and "volume" not in present:
@@ -69,9 +73,10 @@ def history_from_rows(rows: Sequence[Mapping[str, Any]]) -> History:
 def normalise(values: Floats) -> tuple[NDArray[np.float32], Scale]:
     """Normalise each column, and clip. Return float32 (bars, 6) and the Scale.
 
-    Computes in float32, column by column in memory, as the reference does: a bar whose token bit is
-    within rounding of zero then gets the same token. Values that are too large for float32, or are
-    scaled by `factor`, are computed in float64.
+    Compute in float32, with the columns stored one after the other in memory, as the reference
+    does. Then a bar whose token bit is within rounding error of zero gets the same token as in the
+    reference. Values that are too large for float32, and values scaled by `factor`, are computed in
+    float64.
     """
     factor = _factors(values)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -90,7 +95,10 @@ def normalise(values: Floats) -> tuple[NDArray[np.float32], Scale]:
 
 
 def repair(bars: Floats, floor: float) -> Floats:
-    """Make bars (..., >=5) valid candles: prices >= floor; high and low enclose the others."""
+    """Make bars valid candles. bars: (..., 5 or more columns).
+
+    Prices are at least `floor`, volumes at least 0, and high and low enclose open and close.
+    """
     bars = bars.copy()
     np.maximum(bars[..., :4], floor, out=bars[..., :4])
     np.maximum(bars[..., 4:], 0.0, out=bars[..., 4:])
@@ -101,10 +109,11 @@ def repair(bars: Floats, floor: float) -> Floats:
 
 
 def _factors(values: Floats) -> Floats:
-    """Return the power of ten for each column, (6,).
+    """Return the power of ten by which to multiply each column. Shape: (6,).
 
-    It is 1 unless the deviation is so small that EPSILON would distort it. Otherwise it brings the
-    deviation, or constant values themselves, to between 1 and 10. The four prices share one factor.
+    The factor is 1 unless the deviation is so small that EPSILON would distort the column. A factor
+    other than 1 brings the deviation to between 1 and 10. If a column is constant, the factor
+    brings the values to that range instead. The four prices share one factor.
     """
     factors = np.ones(len(COLUMNS))
     for columns in (slice(4), slice(4, 5), slice(5, 6)):

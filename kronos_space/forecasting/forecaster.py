@@ -5,7 +5,8 @@
     prepared.values(paths)                            # scaled back, otherwise unchanged
     prepared.answer(paths)                            # anchored, repaired and summarised
 
-The service runs the second step through its queue; `forecast` runs all of them.
+The service queues the prompt for the engine instead of calling `generate` directly. `forecast` runs
+all steps.
 """
 
 import secrets
@@ -62,7 +63,8 @@ class Prepared:
     def values(self, paths: Paths) -> Floats:
         """Return the model's values in prices and volumes: float64 (samples, horizon, 6).
 
-        Columns as in candles.COLUMNS. Neither anchored nor repaired: a high may be below its close.
+        Columns are those of candles.COLUMNS. The values are neither anchored nor repaired, so a
+        high may be below its close.
         """
         return self.scale.restore(paths.bars)
 
@@ -123,7 +125,7 @@ class Forecaster:
         return self._max_context - self._min_history
 
     def forecast(self, requests: Sequence[ForecastRequest]) -> list[dict[str, Any]]:
-        """Return answers to validated requests, in order. Raises InvalidHistory."""
+        """Return the answers to validated requests, in order. Raises InvalidHistory."""
         prepared = [self.prepare(request) for request in requests]
         paths = self.generate([item.prompt for item in prepared])
         return [item.answer(sampled) for item, sampled in zip(prepared, paths, strict=True)]

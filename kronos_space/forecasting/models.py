@@ -14,7 +14,7 @@ from kronos_space.weights.checkpoint import Checkpoint
 
 
 class Models:
-    """One or more models. The first one answers requests that name none.
+    """One or more models. The first model answers requests that name no model.
 
     Raises:
         WrongCheckpoint: Two models share a name.

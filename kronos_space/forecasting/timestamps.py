@@ -21,7 +21,8 @@ class Times:
     """Points in time as written in the request."""
 
     wall: Stamps  # datetime64[us] (n,): wall times at the exchange
-    offset: NDArray[np.timedelta64] | None  # timedelta64[m] (n,), ahead of UTC; None: no zones
+    # timedelta64[m] (n,): how far wall time is ahead of UTC; None if the times have no zone
+    offset: NDArray[np.timedelta64] | None
 
     @property
     def instant(self) -> Stamps:
@@ -39,7 +40,12 @@ class Times:
 
 
 def parse_times(texts: Sequence[str], *, noun: str = "row") -> Times:
-    """Parse ISO 8601 texts: strictly increasing, and either all or none with a zone."""
+    """Parse ISO 8601 texts.
+
+    Raises:
+        InvalidHistory: A date does not exist, the times are not strictly increasing, or only some
+            of the texts have a zone.
+    """
     clocks, zones = zip(*map(_split_zone, texts), strict=True)
     try:
         wall = np.array(clocks, dtype="datetime64[us]")
@@ -66,7 +72,10 @@ def parse_times(texts: Sequence[str], *, noun: str = "row") -> Times:
 
 
 def time_features(wall: Stamps) -> NDArray[np.int64]:
-    """Convert (n,) wall times to int64 (n, 5): minute, hour, weekday (Monday 0), day, month."""
+    """Return minute, hour, weekday (Monday is 0), day and month of each time.
+
+    `wall` has the shape (n,), the result is int64 (n, 5).
+    """
     days = wall.astype("datetime64[D]")
     months = wall.astype("datetime64[M]")
     minutes = (wall - days).astype("timedelta64[m]").astype(np.int64)
