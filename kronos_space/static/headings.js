@@ -67,7 +67,8 @@ const BEFORE = [
 function simplified(heading) {
   const spaced = heading.replace(/(?<=[a-z])(?=[A-Z])/g, " "); // openTime
   const letters = spaced.normalize("NFKD").replace(/\p{M}/gu, "").normalize("NFC").toLowerCase();
-  const text = letters.replaceAll("ß", "ss").replace(/^\s*\d+[a-z]?\.\s+|\.\d+\s*$/g, "");
+  const named = letters.replaceAll("ß", "ss").replaceAll("%", " percent ");
+  const text = named.replace(/^\s*\d+[a-z]?\.\s+|\.\d+\s*$/g, "");
   return (text.match(/\p{L}+/gu) ?? []).join(" ");
 }
 

@@ -132,7 +132,7 @@ def simplified(heading: object) -> str:
     if isinstance(heading, tuple):
         heading = " ".join(map(str, heading))
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(heading))  # openTime
-    text = unicodedata.normalize("NFKD", text).casefold()
+    text = unicodedata.normalize("NFKD", text).casefold().replace("%", " percent ")
     text = "".join(letter for letter in text if not unicodedata.combining(letter))
     text = unicodedata.normalize("NFC", text)  # Hangul
     text = re.sub(r"^\s*\d+[a-z]?\.\s+|\.\d+\s*$", "", text)  # "1. open"; pandas' "Open.1"
