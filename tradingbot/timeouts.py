@@ -39,9 +39,7 @@ class Timeouts:
     # The run's lock: a server may keep the lock of a killed process this long
     run_lock: float = 30.0
     run_lock_poll: float = 0.2
-    run_begun: float = (
-        600.0  # a run that holds the lock writes its row in run_logs within this time
-    )
+    run_begun: float = 600.0  # a run writes its row in run_logs this soon after taking the lock
     run_idle: float = 3600.0  # a run without a transaction for this long counts as stuck
 
     # A Space on this machine

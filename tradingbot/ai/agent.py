@@ -35,10 +35,10 @@ def run_ai_with_tools(
 ) -> str:
     """Ask a language model, run the tools that it calls, and return its final text.
 
-    The tools of one answer run concurrently, at most 32 of them. The model gets the error of a
-    failed tool, and a message if a tool takes longer than three minutes. It gets the first 30,000
-    characters of a long result. It has ten minutes for each answer (`ai_tool` and `ai_answer` of
-    `tradingbot.settings.Timeouts`).
+    One answer may call at most 32 tools, which run concurrently. If a tool fails, the model gets
+    the error. If a tool takes longer than three minutes, the model gets a message that says so. Of
+    a long result, the model gets the first 30,000 characters. The model has ten minutes for each
+    answer. `ai_tool` and `ai_answer` of `tradingbot.settings.Timeouts` set these times.
 
     Args:
         system_prompt: Instructions for the model.
@@ -47,9 +47,10 @@ def run_ai_with_tools(
         model: A LangChain chat model that can call tools, or a model's name. By default the
             environment selects it (see `tradingbot.ai.provider`).
         bot: A bot whose portfolio, trades, prices and stored forecasts the model can read.
-        max_steps: Maximum number of answers; the last one may not call tools.
-        on_text: Called in this thread with each piece of text as it arrives. Text before tool calls
-            is included, followed by an empty line. The return value is only the last answer.
+        max_steps: Maximum number of answers; the last answer may not call tools.
+        on_text: Called in this thread with each piece of text as it arrives. The text includes what
+            the model writes before tool calls, followed by an empty line. The return value is only
+            the last answer.
 
     Raises:
         ConfigError: A name, key or package is missing, or the model cannot call tools.
@@ -80,10 +81,11 @@ async def run_ai_with_tools_async(
     max_steps: int = 8,
     on_text: OnText | None = None,
 ) -> str:
-    """Like `run_ai_with_tools`, but asynchronous.
+    """Do the same as `run_ai_with_tools`, asynchronously.
 
-    Coroutines of the model and the tools run in the caller's event loop, and are cancelled with it.
-    Synchronous code runs in a thread. `on_text` may be a coroutine function.
+    Coroutines of the model and the tools run in the caller's event loop. They are cancelled when
+    the caller's task is cancelled. Synchronous code runs in a thread. `on_text` may be a coroutine
+    function.
     """
     conversation, chat, tools = _begin(
         system_prompt, user_message, extra_tools, model, bot, max_steps

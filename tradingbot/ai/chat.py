@@ -1,4 +1,7 @@
-"""Send a conversation to a language model: synchronous or asynchronous, whole or streamed."""
+"""Send a conversation to a language model and receive its answer.
+
+Requests are synchronous or asynchronous. An answer arrives as a whole or as a stream of parts.
+"""
 
 import asyncio
 import inspect
@@ -32,12 +35,17 @@ OnText = Callable[[str], object]
 class Chat:
     """A language model with its tools.
 
-    Every failure of a model selected by the environment is an AIError with the model's name, its
-    address and the cause. Errors of a model that the caller passes are raised unchanged.
+    If the environment selects the model, every failure of the model raises an AIError with its
+    name, its address and the cause. If the caller passes the model, its errors are raised
+    unchanged.
     """
 
     def __init__(self, model: BaseChatModel | str | None, tools: Sequence[BaseTool]) -> None:
-        """Raise ConfigError if there is no such model, or it cannot call tools."""
+        """Select the model and bind the tools to it.
+
+        Raises:
+            ConfigError: There is no such model, or the model cannot call tools.
+        """
         self._where: str | None = None  # None: a model passed by the caller
         if model is None or isinstance(model, str):
             model = chat_model(model)
@@ -51,7 +59,8 @@ class Chat:
         """Return the model's answer. Call `on_text` with each piece of text as it arrives.
 
         Raises:
-            AIError: After `ai_answer` seconds; the model itself may have no time-out.
+            AIError: The answer takes longer than `ai_answer` seconds, or a model that the
+                environment selects fails.
         """
         parts = []
         for part in self._with_deadline(messages, stream=on_text is not None):
@@ -63,7 +72,7 @@ class Chat:
     async def answer_async(
         self, messages: list[BaseMessage], on_text: OnText | None = None
     ) -> AIMessage:
-        """Like `answer`, but asynchronous. `on_text` may be a coroutine function."""
+        """Do the same as `answer`, asynchronously. `on_text` may be a coroutine function."""
         parts = []
         seconds = default_timeouts().ai_answer
         deadline = asyncio.timeout(seconds)
@@ -84,7 +93,10 @@ class Chat:
     def _with_deadline(
         self, messages: list[BaseMessage], *, stream: bool
     ) -> Generator[BaseMessage]:
-        """Yield the parts of an answer, which are received in a separate thread."""
+        """Yield the parts of an answer, which a background thread receives.
+
+        The thread makes a deadline possible, because the model itself may have no time-out.
+        """
         seconds = default_timeouts().ai_answer
         deadline = time.monotonic() + seconds
         arrived: SimpleQueue[BaseMessage | None] = SimpleQueue()
@@ -128,7 +140,8 @@ class Chat:
         self, messages: list[BaseMessage], stream: bool
     ) -> AsyncGenerator[BaseMessage]:
         if not self._is_async:
-            # LangChain's own thread would outlive a cancelled call, and the process
+            # Not LangChain's own thread: after a cancelled call, the process would wait for that
+            # thread at exit.
             thread = in_background(lambda: list(self._parts(messages, stream)))
             for part in await asyncio.wrap_future(thread):
                 yield part
@@ -174,7 +187,10 @@ class Chat:
 
 
 async def awaited(result: Any) -> Any:
-    """Return the result of a function or a coroutine function."""
+    """Return `result`, or await it first if it is awaitable.
+
+    `result` is what a function or a coroutine function has returned.
+    """
     return await result if inspect.isawaitable(result) else result
 
 
@@ -199,7 +215,7 @@ def _is_async(model: Runnable[Any, Any]) -> bool:
 
 @contextmanager
 def _ignore_empty_stream() -> Generator[None]:
-    """Ignore LangChain's ValueError for an empty stream; the whole answer is requested then."""
+    """Ignore LangChain's ValueError for an empty stream. Callers then request a whole answer."""
     try:
         yield
     except ValueError as error:
@@ -212,7 +228,7 @@ def _late(seconds: float) -> AIError:
 
 
 def _cause(error: Exception) -> str:
-    """Return the server's answer, or why it could not be reached, in one line."""
+    """Return the server's error message, or why the server was out of reach, in one line."""
     if isinstance(error, KronosError):
         return error.reason
     if isinstance(error, json.JSONDecodeError):
@@ -222,7 +238,8 @@ def _cause(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "the AI endpoint answered 200 with JSON that is nested too deeply"
     root: BaseException = error
-    if not hasattr(error, "status_code"):  # "Connection error." alone is not informative
+    # without a response of the server, the message is only "Connection error."
+    if not hasattr(error, "status_code"):
         while root.__cause__ or root.__context__:
             root = root.__cause__ or root.__context__ or root
     return cause_text(root, 300)

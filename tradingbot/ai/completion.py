@@ -1,7 +1,8 @@
 """Validate responses with status 200 of servers that implement OpenAI's protocol.
 
-langchain-openai expects a completion exactly as OpenAI sends it. Other servers send an error, a web
-page or a partial completion with status 200, and models write arguments that are not an object.
+A completion is the JSON document with the model's answer. langchain-openai expects a completion
+exactly as OpenAI sends it. Other servers send an error, a web page or a partial completion with
+status 200. Models sometimes write arguments of a tool call that are not a JSON object.
 """
 
 import json
@@ -15,14 +16,15 @@ from langchain_core.messages.tool import invalid_tool_call
 from tradingbot.errors import AIError
 from tradingbot.formatting import quoted
 
-# what langchain-openai raises for side fields of other types, such as usage
+# Errors that langchain-openai raises if a field other than the answer, such as `usage`, has an
+# unexpected type.
 _UNREADABLE = (TypeError, ValueError, AttributeError, KeyError)
 
 
 class Validating:
     """Mixin for `ChatOpenAI` that raises AIError for an invalid completion.
 
-    Calls whose arguments are not a JSON object become `invalid_tool_calls`.
+    Tool calls whose arguments are not a JSON object are moved to `invalid_tool_calls`.
     """
 
     def _create_chat_result(self, response: Any, generation_info: Any = None) -> Any:
@@ -51,7 +53,10 @@ class Validating:
 
 
 def validating_copy(model: Any) -> Any:
-    """Return a copy with `Validating` of a ChatOpenAI or a subclass; other models unchanged."""
+    """Return a copy of the model with the mixin `Validating`, if it is a ChatOpenAI or a subclass.
+
+    Return any other model unchanged.
+    """
     kind: Any = type(model)
     if "BaseChatOpenAI" not in {base.__name__ for base in kind.mro()}:
         return model
@@ -66,7 +71,7 @@ def _validating(kind: Any) -> type[Any]:
 
 
 def readable(response: Any) -> tuple[dict[str, Any], list[InvalidToolCall]]:
-    """Return the completion in the form that langchain-openai expects, and the invalid calls.
+    """Return the completion as langchain-openai expects it, and the invalid tool calls.
 
     Raises:
         AIError: The response is not a completion. The text describes what was received.
@@ -94,7 +99,7 @@ def readable(response: Any) -> tuple[dict[str, Any], list[InvalidToolCall]]:
 
 
 def _is_content(content: Any) -> bool:
-    """Return whether this is a text, or a list of texts and of blocks, or nothing."""
+    """Return whether `content` is None, a text, or a list of texts and of blocks (dicts)."""
     if not isinstance(content, list):
         return content is None or isinstance(content, str)
     return all(
@@ -105,7 +110,10 @@ def _is_content(content: Any) -> bool:
 
 
 def _only_answer(completion: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Return the completion without its side fields. `kind` is "message" or "delta"."""
+    """Return only the fields of the completion that hold the answer.
+
+    `kind` is "message", or "delta" for a streamed chunk.
+    """
     choices = [
         {
             "index": 0,
@@ -154,7 +162,10 @@ def _raise_error_of(body: Mapping[str, Any]) -> None:
 
 
 def _calls(raw: Any) -> tuple[list[dict[str, Any]], list[InvalidToolCall]]:
-    """Return the tool calls, and those whose arguments are valid JSON but not an object."""
+    """Return the valid tool calls and the invalid tool calls.
+
+    A call is invalid if it names no function, or if `_no_object` rejects its arguments.
+    """
     calls, invalid = [], []
     for call in raw if isinstance(raw, list) else []:
         function = call.get("function") if isinstance(call, dict) else None
@@ -173,9 +184,9 @@ def _calls(raw: Any) -> tuple[list[dict[str, Any]], list[InvalidToolCall]]:
 
 
 def _no_object(arguments: str) -> str:
-    """Return why the arguments are not an object, else "".
+    """Return why the arguments are not a JSON object, or "" if they are an object or null.
 
-    LangChain detects invalid JSON itself.
+    Also return "" for invalid JSON, which LangChain detects itself.
     """
     try:
         value = json.loads(arguments)

@@ -1,6 +1,7 @@
 """A conversation with a language model that may call tools: its messages and the next step.
 
-This module sends nothing and runs no tools; `agent.py` does, synchronously or asynchronously.
+This module sends nothing and runs no tools. `agent.py` sends the messages and runs the tools,
+synchronously or asynchronously.
 """
 
 from collections.abc import Sequence

@@ -43,7 +43,10 @@ def finish_reason(answer: AIMessage) -> str:
 
 
 def _refusal(answer: AIMessage) -> str:
-    """Return the refusal, which OpenAI sends next to the content or in a block of it."""
+    """Return the text of a refusal, or "".
+
+    OpenAI sends it in a field next to the content, or in a block of the content.
+    """
     refusal = answer.additional_kwargs.get("refusal")
     if refusal:
         return str(refusal)

@@ -1,7 +1,7 @@
 """The newest forecast of a ticker for a language model, as text and as a document.
 
-The stored forecast is read first, because the Space is paused most of the day. This module needs
-neither LangChain nor MCP; their tools use it.
+The stored forecast is read first, because the Space, which computes forecasts, is paused most of
+the day. The tools for LangChain and for MCP use this module, which needs neither library.
 """
 
 import logging
@@ -162,7 +162,7 @@ def _stored(
 ) -> Forecast | None:
     """Return the newest stored forecast of the `days` after `latest`.
 
-    An unreadable database counts as empty, because the Space can still be asked.
+    A database that cannot be read counts as empty, because the Space can still forecast.
     """
     try:
         if sessions is None and not database_exists(database_url()):

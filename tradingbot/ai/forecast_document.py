@@ -1,7 +1,7 @@
 """The JSON schema of a forecast, used by all tools for language models.
 
-The fields are those of the Space's `/predict`, plus the origin of the forecast. A tool without a
-forecast returns what `/predict/batch` returns for a refused ticker.
+The fields are those of a response of the Space's `/predict`, and the origin of the forecast. If
+there is no forecast, a tool returns the same document as `/predict/batch` for a refused ticker.
 """
 
 import re

@@ -97,7 +97,7 @@ def _expected(forecast: ForecastDocument) -> str:
 
 
 def _alone(forecast: ForecastDocument) -> str:
-    """Return Kronos' own expectation, and whether past forecasts justify it."""
+    """Return the expected close of Kronos alone, and whether past forecasts justify it."""
     last = forecast.predictions[-1]
     outside = sum(
         not bar.close_quantiles["0.1"] <= bar.close <= bar.close_quantiles["0.9"]

@@ -1,7 +1,7 @@
 """`kronos_forecast`, the LangChain tool for forecasts.
 
 The tool always returns text for the model: a forecast with its age and limits, or why there is none
-and what to ask instead. Programs get the same as a document, the artifact of LangChain's
+and what to ask instead. Programs read the same content as a document, the `artifact` of LangChain's
 ToolMessage.
 """
 

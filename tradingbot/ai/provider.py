@@ -1,6 +1,6 @@
-"""Select the language model: passed by the caller, or else from the environment.
+"""Select the language model that the caller names, or else the model that the environment names.
 
-A key is sent only to the address that it belongs to.
+A key is sent only to the address that the key belongs to.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,8 @@ VARIABLES = {
 def chat_model(name: str | None = None, environ: Mapping[str, str] | None = None) -> BaseChatModel:
     """Return the chat model of this name at the provider in `environ`, without connecting.
 
-    `environ` is by default that of this process. A request times out after `ai_request` seconds.
+    By default `name` is KRONOS_AI_MODEL, and `environ` is the environment of this process. A
+    request times out after `ai_request` seconds.
 
     Raises:
         ConfigError: The name, a key or the package langchain-openai is missing.
@@ -62,7 +63,7 @@ def chat_model(name: str | None = None, environ: Mapping[str, str] | None = None
 
 
 def _provider(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the address and the key."""
+    """Return the provider's address and the key for it."""
     keys = {
         variable: check_secret(variable, value)
         for variable in ("OPENROUTER_API_KEY", "OPENAI_API_KEY")

@@ -43,7 +43,10 @@ def bounded(text: str, limit: int = MAX_CHARACTERS) -> str:
 
 
 def bounded_content(content: str | Sequence[Any]) -> str | list[Any]:
-    """Return a tool's result, clean and `bounded`; a text or, from MCP tools, a list of blocks."""
+    """Apply `clean` and `bounded` to a tool's result.
+
+    The result is a text or, from MCP tools, a list of blocks.
+    """
     if isinstance(content, str):
         return bounded(clean(content))
     blocks: list[Any] = []

@@ -27,7 +27,7 @@ MAX_THREADS = 16  # per conversation, including those of tools that hang
 def as_tools(given: Sequence[BaseTool | Callable[..., Any]]) -> dict[str, BaseTool]:
     """Return the tools by name.
 
-    Functions become tools; a later tool replaces one of the same name.
+    Functions become tools. A later tool replaces an earlier tool of the same name.
     """
     for item in given:
         if not isinstance(item, BaseTool) and not callable(item):
@@ -37,7 +37,10 @@ def as_tools(given: Sequence[BaseTool | Callable[..., Any]]) -> dict[str, BaseTo
 
 
 def _without_exit(original: BaseTool) -> BaseTool:
-    """Return the tool, or a copy whose coroutine cannot end the event loop, as sys.exit() would."""
+    """Return a copy of the tool whose coroutine cannot end the event loop with sys.exit().
+
+    Return a tool without a coroutine unchanged.
+    """
     if not _has_coroutine(original):
         return original
     copy = original.model_copy()
@@ -52,7 +55,7 @@ def _guarded(kind: type[BaseTool]) -> type[BaseTool]:
         try:
             return await kind._arun(self, *args, **kwargs)
         except (Exception, GeneratorExit, asyncio.CancelledError, KeyboardInterrupt):
-            raise  # the last three are regular ways to end a coroutine
+            raise  # GeneratorExit, CancelledError and Ctrl-C end a coroutine in a regular way
         except BaseException as error:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
@@ -87,7 +90,10 @@ class ToolRuns:
         return running
 
     async def run_async(self, calls: Sequence[ToolCall]) -> list[ToolMessage]:
-        """Run the calls as `run` does: coroutines in the caller's event loop, others in threads."""
+        """Do the same as `run`, asynchronously.
+
+        Tools with a coroutine run in the caller's event loop, and other tools in threads.
+        """
         seconds = default_timeouts().ai_tool
         tasks = [asyncio.create_task(self._result_async(call)) for call in calls]
         try:
@@ -117,7 +123,10 @@ class ToolRuns:
 
 
 def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> ToolMessage:
-    """Run one tool in this thread. A tool with only a coroutine, as from MCP, runs in a loop."""
+    """Run one tool in this thread.
+
+    A tool that has only a coroutine, such as a tool from MCP, runs in the shared event loop.
+    """
     called = tools.get(call["name"])
     if called is None:
         known = ", ".join(tools) or "none"
@@ -127,7 +136,7 @@ def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> T
         try:
             if not _only_coroutine(called):
                 return _message(call, called.invoke(request))
-        except NotImplementedError:  # a custom tool signals this way that it has only a coroutine
+        except NotImplementedError:  # raised by a custom tool that has only a coroutine
             if not _has_coroutine(called):
                 raise
         return _message(
@@ -137,7 +146,7 @@ def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> T
         if deadline <= time.monotonic():
             return _late(call, default_timeouts().ai_tool)
         return _failed(call, error)
-    # Ctrl-C cannot reach this thread, and the model should know of the failure
+    # Report every exception to the model. Ctrl-C is not lost, because it never reaches this thread.
     except BaseException as error:
         return _failed(call, error)
 
@@ -161,7 +170,7 @@ def _request(call: ToolCall) -> ToolCall:
 
 
 def _message_of(call: ToolCall, done: asyncio.Task[ToolMessage]) -> ToolMessage:
-    if done.cancelled():  # by the tool itself
+    if done.cancelled():  # the tool itself cancelled the task
         return _failed(call, asyncio.CancelledError("it was cancelled"))
     return done.result()
 

@@ -7,7 +7,7 @@
    "without_outcome": 3,                         forecasts of sessions that have no bar
    "jumps": {"GOOG": "0.1 times on 2023-07-12"}, probably a split missing from the candles
    "measures": {"1": {"n": 400, "relative_mae": 1.03, …}, …, "all": {…}, "unseen": {…}},
-   "chain": {"n": 800, "unseen": true,           each way of serving them, without look-ahead
+   "chain": {"n": 800, "unseen": true,           scores by post-processing, without look-ahead
              "links": {"raw": {"crps_skill": -0.1, "skill_low": -0.12, …}, "anchored": {…},
                        "calibrated": {…}, "combined": {…}, "random walk": {…}, …},
              "shares": {"kronos": 0.04, "random walk": 0.1, …},
@@ -97,7 +97,7 @@ def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
 
 
 def _chain(chain: Chain) -> list[str]:
-    """Return the score of each way of serving the forecasts, and the final weights."""
+    """Return the score after each kind of post-processing, and the final weights."""
     days = "unseen in training" if chain.unseen else "all in training"
     lines = [
         f"As served: {chain.n:,} forecasts, {days}; nothing looks ahead",

@@ -19,9 +19,10 @@ from tradingbot.postprocessing.recalibration import Recalibration
 def calibration_document(found: Recalibration) -> dict[str, Any]:
     """Return the JSON document of a calibration.
 
-    `raw` and `calibrated` are coverages; the factors are stored in kronos_calibrations.
-    `combinations` are the pools of kronos_combinations; `served` is true if a pool has enough
-    outcomes to be used.
+    `raw` and `calibrated` are coverages: shares of closes inside a band. The table
+    kronos_calibrations stores the factors that widen or narrow the bands. `combinations` are the
+    pools of the table kronos_combinations. A pool is a group of forecasts with common weights, such
+    as "equity, step 1". `served` is true if the pool has enough outcomes to be used.
     """
     return {
         "models": [

@@ -27,7 +27,10 @@ class Command(TyperCommand):
     """
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """Return the first sentence for the list of commands, uncut because it is wrapped there."""
+        """Return the first sentence of the help text, for the list of commands.
+
+        The sentence is not cut, because the list wraps long lines.
+        """
         return super().get_short_help_str(max(limit, HELP_LIMIT))
 
     def invoke(self, ctx: Any) -> Any:
@@ -97,7 +100,7 @@ def _usage_in_a_line(ctx: Any) -> Iterator[None]:
 
 
 def _expected(option: Any) -> str | None:
-    """Return the expected form of the option's value, or None if Typer's message says it."""
+    """Return the expected form of the option's value, or None if Typer's message contains it."""
     if not isinstance(option, TyperOption):
         return None
     kind = option.type_descriptor

@@ -20,7 +20,7 @@ EXPLAINED = (
 
 
 def show_events(found: EventScoring, rows: Sequence[Row[Any]], console: Console) -> None:
-    """Print a table per model over all tickers and steps, and its reliability table.
+    """Print the scores of each model over all tickers and steps, and its reliability table.
 
     Prints nothing if no events were stored. `rows` are from kronos_event_scores.
     """

@@ -34,7 +34,8 @@ def export(rows: Iterable[Row], out: Path | None, form: Format, *, nothing: str)
 
     Args:
         rows: Rows to write.
-        out: The file; None for standard output. If there are no rows, an existing file stays.
+        out: The file; None for standard output. If there are no rows, an existing file does not
+            change.
         form: The format.
         nothing: The error message if there are no rows.
     """
@@ -68,7 +69,7 @@ def write_rows(rows: Iterable[Row], out: Path | None, form: Format) -> int:
 
 
 def stored(url: str | None, read: Callable[..., Iterator[Row]], **selection: Any) -> Iterator[Row]:
-    """Yield the rows of `read(session, **which)`.
+    """Yield the rows of `read(session, **selection)`.
 
     Raises:
         DatabaseError: The database does not exist.

@@ -15,7 +15,7 @@ from tradingbot.settings import Settings
 
 def write_metrics(url: str, source: str | None, max_age: int, out: Path | None) -> NoReturn:
     """Write the metrics, even if the database is unreachable, and end the command."""
-    get_engine(url)  # does not connect; an invalid address is an error, not a state to export
+    get_engine(url)  # does not connect; an invalid address is an error, and not exported
     snapshot = read_snapshot(url, Settings.from_env(), source=source, max_age=max_age)
     text = metrics_text(snapshot, __version__)
     if out is None:

@@ -21,7 +21,7 @@ class Format(StrEnum):
 
 
 class Tickers(tuple[str, ...]):
-    """Tickers as the value of one option. Typer would read a plain tuple as several values."""
+    """Tickers as the value of one option. Typer takes a plain tuple as several option values."""
 
 
 def given_as(ctx: Any, option: Any) -> str:
@@ -40,7 +40,7 @@ def _check_source(ctx: typer.Context, option: typer.CallbackParam, value: str | 
 
 
 def source_option(about: str) -> Any:
-    """Declare --source. It falls back to KRONOS_DATA_SOURCE, and to None if that is not set."""
+    """Declare --source. The default is KRONOS_DATA_SOURCE, or None if that variable is not set."""
     return typer.Option(
         metavar="SOURCE",
         envvar="KRONOS_DATA_SOURCE",

@@ -32,7 +32,7 @@ def plain_table(*columns: str, left: Collection[str] = (), gap: int = 2) -> Tabl
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print the whole table. A line longer than the console is better than a truncated figure."""
+    """Print the table without truncating it, even if its lines are longer than the console."""
     natural = console.options.update(max_width=1000)
     width = console.width
     # rich ignores a `width` argument above the console's own width
@@ -44,7 +44,7 @@ def print_table(console: Console, table: Table) -> None:
 def print_line(console: Console, line: str = "", *, always_wrap: bool = False) -> None:
     """Print a line literally: brackets are not markup, and numbers are not coloured.
 
-    It is wrapped on a terminal. With `always_wrap` it is wrapped in a file, too.
+    The line is wrapped on a terminal. With `always_wrap` it is also wrapped in a file.
     """
     line = wrapped(line, console.width if always_wrap else width_of_console(console))
     console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@
                "realised": 120.5, "dividends": 3.2, "costs": 14.1,
                "unknown": []}]}                                         tickers without a cost
 
-What cannot be read at all is {"exit_code": 1, "error": {"kind": …, "message": …}}.
+If nothing can be read, the document is {"exit_code": 1, "error": {"kind": …, "message": …}}.
 """
 
 from collections.abc import Iterator, Sequence
@@ -79,7 +79,7 @@ def _holdings_table(bot: BotStatement) -> Table:
 
 
 def _values_table(bot: BotStatement) -> Table:
-    """Return the newest values, and their change since the oldest value of all."""
+    """Return a table of the newest values, each with its change since the bot's oldest value."""
     table = plain_table("Value at the close of", "Cash", "In all", "Change", left=())
     first = bot.values[0].value
     for value in bot.values[-MAX_LINES:]:

@@ -25,8 +25,8 @@
                          "mean": null, "mean_error": null}, …]},  of KRONOS_EVENTS, by bar
      "NEW": {"status": "failed", "kind": "TooFewBars", "reason": …}}}
 
-Times of bars are naive UTC, as everywhere; other times have a zone. The top-level `as_of` is the
-newest.
+Times of bars are naive UTC; other times have a zone. The top-level `as_of` is the newest `as_of` of
+the tickers.
 """
 
 from collections.abc import Iterator, Mapping

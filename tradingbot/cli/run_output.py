@@ -36,7 +36,7 @@ def forecast_table(outcomes: list[TickerOutcome]) -> Table:
     known = any(outcome.actual for outcome in outcomes)
     headings = ["Ticker", "As of", "Last\nclose", "Date", "Forecast", RANGE, "P(up)"]
     if known:
-        headings.append("Actual ")  # room for the mark
+        headings.append("Actual ")  # the space leaves room for the mark *
     table = plain_table(*headings, left=("Ticker", "As of"))
     table.columns[0].style = "bold"
     table.columns[headings.index(RANGE)].justify = "center"
@@ -93,9 +93,9 @@ def _model_lines(summary: RunSummary) -> Iterator[str]:
 
 
 def _range_lines(forecasts: list[Forecast], example: Forecast) -> Iterator[str]:
-    """Yield lines about the origin of the ranges.
+    """Yield lines about the post-processing that produced the ranges.
 
-    `some` represents all forecasts if none is combined.
+    `example` stands for all forecasts if no forecast is combined.
     """
     combined = [forecast for forecast in forecasts if forecast.shares is not None]
     if not combined:
@@ -117,7 +117,7 @@ def _range_lines(forecasts: list[Forecast], example: Forecast) -> Iterator[str]:
 
 
 def _ticker_names(forecasts: list[Forecast]) -> str:
-    """Return their tickers in words, at most five by name."""
+    """Return the tickers of the forecasts in words, at most five by name."""
     names = ", ".join(forecast.symbol for forecast in forecasts[:5])
     return f"{names} and {len(forecasts) - 5} more" if len(forecasts) > 5 else names
 

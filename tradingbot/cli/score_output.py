@@ -34,8 +34,8 @@ EXPLAINED = (
 def score_document(scores: StoredScores) -> dict[str, Any]:
     """Return the JSON document of a scoring, with all stored scores.
 
-    `scores` are those of the served forecasts, `parts` those of the raw, calibrated and combined
-    quantiles, `events` those of event probabilities.
+    `scores` holds the scores of the served forecasts. `parts` holds the scores of the raw, the
+    calibrated and the combined quantiles. `events` holds the scores of event probabilities.
     """
     return {
         "error": None,
@@ -62,7 +62,7 @@ def _left_out(unresolved: Unresolved) -> dict[str, Any]:
 
 
 def _as_dict(row: Row[Any]) -> dict[str, Any]:
-    moment: datetime = row.scored_at  # a moment has a zone, the time of a bar does not
+    moment: datetime = row.scored_at  # written with a time zone, unlike the time of a bar
     return {**row._mapping, "scored_at": moment.replace(tzinfo=UTC)}
 
 
@@ -138,7 +138,10 @@ def _table(rows: list[Row[Any]]) -> Table:
 
 
 def _show_parts(rows: list[Row[Any]], console: Console) -> None:
-    """Print the scores of the served forecast and its parts, unless Kronos was served alone."""
+    """Print the scores of the served forecast and of its raw, calibrated and combined quantiles.
+
+    Print nothing if Kronos was served alone.
+    """
     whole = (ALL_SYMBOLS, ALL_STEPS, ALL_SESSIONS)
     parts = {
         row.forecast: row for row in rows if (row.symbol, row.step, row.last_sessions) == whole

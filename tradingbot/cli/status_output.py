@@ -50,7 +50,7 @@ MAX_LINES = 20  # lines of stale tickers; the JSON document has all
 
 
 def status_document(status: Status) -> dict[str, Any]:
-    """Return the JSON document. Moments have a zone; times of bars do not."""
+    """Return the JSON document. Times of bars have no time zone; other times have one."""
     content = asdict(status)
     for moments, name in ((content, "now"), (content, "clock"), *_starts(content["runs"])):
         if moments[name] is not None:
@@ -139,7 +139,7 @@ def _models_table(status: Status) -> Table:
 
 
 def _model(name: str) -> str:
-    """Return the model's name, and for a small model its purpose, shortened to fit."""
+    """Return the model's name, with the purpose of a small model. Shorten the text to fit."""
     return shortened(model_text(name), MODELS_WIDTH)
 
 

@@ -32,7 +32,7 @@ def command() -> None:
 def _bot(options: Options) -> KronosTraderBot:
     """Return the bot.
 
-    With a source other than yahoo it has its own name, and thus its own portfolio.
+    With a source other than yahoo the bot has a different name, and thus a separate portfolio.
     """
     settings, url = Settings.from_env(), options.database_url
     if options.source is not None:
