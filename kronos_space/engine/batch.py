@@ -17,7 +17,10 @@ from kronos_space.engine.sampling import SamplingParams, random_numbers, sample
 
 @dataclass(frozen=True)
 class Prompt:
-    """One series to continue. context + horizon must fit the model's context length."""
+    """One series to continue.
+
+    The context and the horizon together must not exceed the model's context length, in bars.
+    """
 
     bars: NDArray[np.float32]  # (context, 6), normalised and clipped
     stamps: NDArray[np.int64]  # (context + horizon, 5): minute, hour, weekday, day, month
@@ -34,7 +37,7 @@ class Paths:
     s1: NDArray[np.int64]  # (samples, horizon)
     s2: NDArray[np.int64]  # (samples, horizon)
     bars: NDArray[np.float32]  # (samples, horizon, 6), normalised like the prompt
-    # (6,): the newest bar of the context as decoded from its tokens, from which the paths start
+    # (6,): the newest bar of the context, decoded from its tokens; the paths start from this bar
     reconstruction: NDArray[np.float32]
 
 
@@ -119,7 +122,10 @@ def dealt(prompts: Sequence[Prompt], lanes: int) -> list[list[int]]:
 
 
 def batches(prompts: Sequence[Prompt], budget: int) -> Iterator[Batch]:
-    """Yield batches of similar prompts of one horizon: at most `budget` tokens, or one prompt."""
+    """Yield batches of similar prompts of one horizon.
+
+    A batch has at most `budget` tokens, unless a single prompt has more.
+    """
     order = sorted(range(len(prompts)), key=lambda i: _kind(prompts[i]))
     batch: list[int] = []
     tokens = 0

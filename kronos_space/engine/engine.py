@@ -24,12 +24,13 @@ from kronos_space.weights.checkpoint import Checkpoint
 
 __all__ = ["DTYPES", "TOKEN_BUDGET", "Engine", "Paths", "Prompt"]
 
-# Tokens computed at a time, of contexts and forecasts; they limit the memory. With fewer, a series
-# takes longer, because each decoding step is a few hundred small products for any number of rows.
-# With more, intermediate results no longer fit in the processor's caches.
+# Maximum number of tokens of contexts and forecasts that are computed at a time. This limits the
+# memory. With fewer tokens a series takes longer, because each decoding step is a few hundred small
+# products, however many rows it has. With more tokens the intermediate results no longer fit in the
+# processor's caches.
 TOKEN_BUDGET = 5120
-# Tokens of one series' paths decoded at a time. Fewer take more time per token, more take more
-# memory: 20 KiB per token with Kronos-mini.
+# Tokens of one series' paths that are decoded at a time. With fewer tokens, each token takes more
+# time. With more tokens, decoding takes more memory: 20 KiB per token with Kronos-mini.
 PATHS_BUDGET = 8192
 # Up to this number of paths, one thread draws them as fast as several do. Another thread computes
 # the decoder's context in the meantime.
@@ -40,13 +41,15 @@ BARS_BUDGET = 4096
 
 # Two threads share the context of one series if it has at least this number of bars.
 LONG_CONTEXT = 64
-# Share of these bars that is computed by one thread. The other thread's bars attend to more bars.
+# Share of the context's bars that the thread with the earlier bars computes. The other thread has
+# fewer bars, because later bars attend to more bars.
 EARLIER_SHARE = 0.56
 
 STAMP_SIZES = (60, 24, 7, 32, 13)  # minute, hour, weekday, day, month
 DTYPES = ("float32", "bfloat16", "int8", "auto")
-# "auto" uses a faster type if the quantiles differ by at most this on average, in units of the
-# history's standard deviation. If that is 10 % of the price, the limit is 0.5 % of the price.
+# "auto" uses a faster type if its quantiles differ from those of float32 by at most this number on
+# average. The unit is the history's standard deviation. If the standard deviation is 10 % of the
+# price, the limit is 0.5 % of the price.
 CLOSE_ENOUGH = 0.05
 
 

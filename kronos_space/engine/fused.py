@@ -1,7 +1,8 @@
-"""Weights folded for inference: derived from the published ones when the model is loaded.
+"""Weights folded for inference: derived from the published weights when the model is loaded.
 
-They compute the same with fewer, larger products, and are never saved. Checkpoints are loaded into
-and saved from `Kronos` and `KronosTokenizer`. Folding means:
+Folded weights give the same results as the published ones with fewer, larger products. They are
+never saved: checkpoints are loaded into and saved from `Kronos` and `KronosTokenizer`. Folding
+means:
 
 - a norm's weight is multiplied into the next product;
 - q, k and v are one product, with the two dimensions that are rotated together next to each other;
@@ -124,8 +125,9 @@ class FoldedBlock:
 class Rope:
     """Rotary position embedding for up to `positions` bars.
 
-    Published heads rotate dimension i with i + half. Here the two are adjacent, as the real and the
-    imaginary part of a complex number, so that a rotation is one multiplication.
+    The published heads rotate dimension i together with dimension i + half. Here the two dimensions
+    are adjacent, as the real and the imaginary part of a complex number. Then a rotation is one
+    multiplication.
     """
 
     def __init__(self, head_dim: int, positions: int) -> None:

@@ -12,10 +12,10 @@ _MALLOPT = {-1: 2**29, -3: 2**25}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD (its max
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
-    """Return the number of CPUs this process may use, by affinity and container quota, at least 1.
+    """Return the number of CPUs that this process may use, at least 1.
 
-    The host's number is not usable: a container with 2 of 64 CPUs that starts 64 threads mostly
-    waits.
+    CPU affinity and the container's quota limit the number. The host's number of CPUs would be too
+    large: a container that may use 2 of 64 CPUs and starts 64 threads spends most time waiting.
     """
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
@@ -39,10 +39,11 @@ def fast_dtype() -> str | None:
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep up to 512 MiB of freed memory for the whole process. No effect elsewhere.
+    """Make glibc keep up to 512 MiB of freed memory for the whole process.
 
-    By default glibc returns every large buffer to the kernel, which clears it before the next use.
-    That takes a sixth of the engine's time in bfloat16.
+    The function has no effect where the C library is not glibc. By default glibc returns every
+    large buffer to the kernel, and the kernel clears the buffer before the next use. Clearing takes
+    a sixth of the engine's time in bfloat16.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

@@ -22,11 +22,11 @@ class Room:
 class KVCache:
     """Keys and values of one layer, for series of one length.
 
-    A buffer holds the bars of the context, which all paths of a series share, followed by the bars
-    of the paths. One product therefore gives the scores of all paths, and a mask hides the bars of
-    other paths. Hidden scores are wasted work, so a buffer has no more path bars than context bars
-    (or MIN_PATH_KEYS). Paths that need more space are split into parts of equal size, padded at the
-    end, each with a copy of the context.
+    A buffer holds the bars of the context, followed by the bars of the paths. All paths of a series
+    share the context, so one product gives the scores of all paths. A mask hides the bars of other
+    paths from each path. Computing hidden scores is wasted work, so a buffer has no more path bars
+    than context bars (or MIN_PATH_KEYS, if that is more). Paths that need more space are split into
+    parts of equal size, each with a copy of the context. The last part is padded.
     """
 
     def __init__(self, context: tuple[int, int, int, int], room: Room, dtype: torch.dtype) -> None:

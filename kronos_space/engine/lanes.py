@@ -1,8 +1,9 @@
 """Do several pieces of the engine's work at once, each on a thread with a part of the CPUs.
 
-An operation that is split among threads begins by waking them and ends by waiting for the slowest.
-A forecast has hundreds of operations of a fraction of a millisecond, so threads that compute
-different series, or different parts of the model, lose less time.
+torch can split one operation among several threads. Such an operation begins by waking the threads
+and ends by waiting for the slowest thread. A forecast has hundreds of operations that each take a
+fraction of a millisecond, so much time would be lost. Less time is lost if each thread computes
+different series, or a different part of the model.
 """
 
 import time
@@ -33,8 +34,8 @@ class Lanes:
     def together(self, works: Sequence[Steps[Any]], threads: int) -> Steps[list[Any]]:
         """Do the works at once with `threads` threads, and return their results in order.
 
-        With fewer threads than works, they are done one after the other. If a work fails, the
-        others are closed, and its exception is raised.
+        If there are fewer threads than works, the works are done one after the other. If a work
+        fails, the other works are closed, and the exception of the failed work is raised.
         """
         share = threads // len(works)
         if len(works) == 1 or share < 1:

@@ -1,8 +1,9 @@
 """The passes through a loaded model: contexts first, then the paths.
 
-Each yields between two blocks of layers or two bars of the paths. A pass through contexts computes
-all their bars, or a span of them. Attention is causal: a later span needs the keys and values of an
-earlier one, which does not need the later one's. So two threads can compute one series.
+Each pass yields between two blocks of layers, or between two bars of the paths. A pass through
+contexts computes all bars of the contexts, or a span of the bars. Attention is causal: a later span
+needs the keys and values of an earlier span, and an earlier span needs nothing of a later one. So
+two threads can compute one series.
 """
 
 from collections.abc import Sequence
@@ -38,8 +39,9 @@ class Span:
     ) -> Steps[list[KVCache]]:
         """Return one layer's caches that hold the bars of the span and all before it.
 
-        heads: of each group, k and v are the last two, (series, bars, heads, head_dim). Space is
-        reserved for `steps` steps of the paths.
+        Reserve space for `steps` steps of the paths. `heads` has a sequence of tensors for each
+        group, of which the last two are k and v. The shape of each is (series, bars, heads,
+        head_dim).
         """
         if self.earlier:
             caches = yield from self.earlier.take()

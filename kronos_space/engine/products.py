@@ -11,7 +11,10 @@ SMALLEST = 1e-30  # the scale of a row of zeros, so that nothing is divided by 0
 
 
 class Product(Protocol):
-    """x @ weight.T + bias. Each method takes a result of `ready`; several products can share it."""
+    """x @ weight.T + bias.
+
+    `ready` prepares x. The other methods take its result, which several products can share.
+    """
 
     def ready(self, x: Tensor) -> Any: ...
     def __call__(self, x: Any) -> Tensor: ...
@@ -114,7 +117,10 @@ def product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Product:
 
 
 def not_integer(dtype: torch.dtype) -> torch.dtype:
-    """Return the type of what is not computed in 8 bits where products are."""
+    """Return `dtype`, or float32 for int8.
+
+    It is the type for operations that are not computed in int8, even where products are.
+    """
     return torch.float32 if dtype == torch.int8 else dtype
 
 

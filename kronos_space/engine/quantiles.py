@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 def path_quantiles(values: NDArray[Any], levels: Sequence[float]) -> NDArray[np.float64]:
     """Return median-unbiased quantiles over the first axis: (paths, …) -> (levels, …).
 
-    An estimate is as likely above as below the true quantile of the paths' distribution, for any
-    number of paths. numpy's default, linear interpolation between the smallest and the largest
-    path, puts the ends of a band too far inside: an 80 % band of 20 paths then holds 72 %.
+    For any number of paths, an estimate is as likely to be above the true quantile of the paths'
+    distribution as below. numpy's default interpolates linearly between the smallest and the
+    largest path. Then the ends of a band (an interval between two quantiles) are too close to each
+    other: an 80 % band of 20 paths holds 72 % of the distribution.
 
     Source: definition 8 of Hyndman and Fan (1996), "Sample quantiles in statistical packages".
     """

@@ -47,8 +47,8 @@ class SamplingParams:
 def random_numbers(seed: int, samples: int, horizon: int) -> Tensor:
     """Return uniform numbers in [0, 1) by path, step and token: float32 (samples, horizon, 2).
 
-    They depend only on these arguments, not on the batch. A larger number of samples begins with
-    the paths of a smaller one.
+    The numbers depend only on these arguments, not on the batch. With more samples, the first paths
+    get the same numbers as with fewer samples.
     """
     bits = np.random.Philox(key=seed)
     return torch.from_numpy(np.random.Generator(bits).random((samples, horizon, 2), np.float32))
@@ -93,9 +93,9 @@ def candidates(logits: Tensor, sampling: SamplingParams) -> tuple[Tensor, Tensor
 def _nucleus(probabilities: NDArray[np.float32], top_p: float) -> tuple[Tensor, Tensor]:
     """Return the `candidates` for top_p.
 
-    Most tokens are so unlikely that all of them together are dropped. Removing them first leaves
-    a quarter of the sorting, which takes most of the time. numpy sorts several times faster than
-    torch.
+    Most tokens are so unlikely that top_p drops all of them. Sorting takes most of the time, and
+    removing these tokens first leaves a quarter of the sorting. numpy sorts several times faster
+    than torch.
     """
     rows, tokens = probabilities.shape
     [likely] = np.nonzero(probabilities.ravel() > 0.999 * (1 - top_p) / tokens)
@@ -113,8 +113,9 @@ def _nucleus(probabilities: NDArray[np.float32], top_p: float) -> tuple[Tensor, 
 def draw(weights: Tensor, uniform: Tensor) -> Tensor:
     """Draw one column per row by inverting the distribution function.
 
-    weights (rows, columns), uniform (rows,) -> columns (rows,). One number decides, so rounding
-    changes a column only if the number is within rounding of the boundary between two columns.
+    weights (rows, columns), uniform (rows,) -> columns (rows,). One number decides the column of a
+    row. So rounding errors change a column only if that number is within rounding error of the
+    boundary between two columns.
     """
     cumulative = weights.cumsum(dim=-1)
     whole = cumulative[..., -1:].contiguous()

@@ -1,8 +1,8 @@
 """The inference worker: a queue in front of the thread that runs the engine.
 
-Requests are served by weighted fair queueing: each series is due when an engine shared evenly by
-all waiting requests would have finished it. So one ticker does not wait for another request's 256,
-which still get their share. Addresses are not used: behind a proxy all callers have the same one.
+Requests are served by weighted fair queueing. A series is due when it would be finished if all
+waiting requests shared the engine evenly. So a request of one ticker does not wait for a request of
+256, which still gets its share. Addresses do not count: behind a proxy all callers have the same.
 
 Series of similar size that are due next are computed together. A long call of the engine is
 interrupted between two steps for smaller requests, and ended when no caller waits for it.
@@ -29,8 +29,8 @@ PATIENCE = 0.05
 CALL_BUDGET = TOKEN_BUDGET
 # Seconds that a call of the engine computes before it is interrupted for small requests.
 TURN = 0.5
-# A call is interrupted for requests of at most this share of its size, which limits the calls in
-# progress. They do not share a call with it, because a call ends for all its requests at once.
+# A call is interrupted for requests of at most this share of its size, to limit calls in progress.
+# Small and large requests do not share a call, because a call ends for all its requests at once.
 SMALL_SHARE = 1 / 4
 # Seconds of work that may wait. Callers give up after some minutes, so requests that would take
 # longer are refused while the caller can still try elsewhere or later.
@@ -112,7 +112,7 @@ class InferenceWorker:
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
-        """Wrap the reading of a request: the worker waits briefly, to compute it with others."""
+        """Mark that a request is being read. The worker waits briefly for it before a call."""
         with self._changed:
             self._arriving += 1
         try:
