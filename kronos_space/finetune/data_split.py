@@ -19,10 +19,11 @@ MIN_TEST = 30  # sessions; with fewer there is no interval
 
 @dataclass(frozen=True)
 class Spans:
-    """Three spans of days, in order of time. `purge` sessions between the first two are unused.
+    """Three spans of days, in order of time.
 
     Weights are learnt from targets up to `train_until`. Targets from `validate_from` to `until` are
-    for validation. Forecasts made after `until`, up to `newest`, are for the verdict.
+    for validation. The sessions between these two spans are unused; `split` has their number as
+    `purge`. Forecasts made after `until`, up to `newest`, are for the verdict.
     """
 
     train_until: np.datetime64

@@ -26,7 +26,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                raise BlockingIOError  # one that ended just now has removed it
+                raise BlockingIOError  # a run that just ended has removed the file
         except OSError as error:
             raise FinetuneError(
                 f"{folder} is being written by another finetune ({path}): wait for it, or give "

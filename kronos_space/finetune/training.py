@@ -16,7 +16,7 @@ from kronos_space.model.transformer import Kronos
 WEIGHT_DECAY = 0.1
 BETAS = (0.9, 0.95)
 MAX_NORM = 1.0  # maximum norm of the gradient
-DECAY = 0.97  # of the moving average of the weights, per step: the newest 33 steps or so
+DECAY = 0.97  # of the moving average of the weights, per step; covers about the newest 33 steps
 WARM_UP = 0.1  # share of the steps
 PATIENCE = 5  # validations without improvement before stopping
 VALIDATED_AT_ONCE = 32  # windows
@@ -151,8 +151,10 @@ def train(
 
 
 def _move(average: Kronos, model: Kronos, step: int) -> None:
-    """Move the average towards the weights after a step. The first steps forget the start faster,
-    because it is far away."""
+    """Move the average towards the weights after a step.
+
+    In the first steps the average moves faster, because the base model's weights are far away.
+    """
     kept = min(DECAY, (step - 1) / (step + 4))
     with torch.no_grad():
         for mean, weight in zip(average.parameters(), model.parameters(), strict=True):

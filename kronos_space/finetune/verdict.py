@@ -55,7 +55,7 @@ def judge(
         result = WalkForwardResult(path)
         run(settings, config, result, reporter)
         partly = result.missing < result.wanted
-        # another run would be refused the same ones
+        # the Space would refuse the same forecasts again in another run
         if result.missing and not (result.refused and partly):
             raise FinetuneError(
                 f"{result.missing} of {result.wanted} forecasts of {result.model} for the verdict "
@@ -90,12 +90,13 @@ def in_words(compared: Comparison, base: str) -> dict[str, Any]:
 
 
 def is_better(compared: Comparison) -> bool:
-    """Return whether to serve it: significantly better than its base, and useful with random walks.
+    """Return whether to serve the fine-tuned model.
 
-    A model may gain much on a poor base and still know no more than a random walk: from white noise
-    it learns to predict a random walk, which harms the combined forecast less. So it must also
-    significantly beat the random walk, or significantly improve a combined forecast that
-    significantly beats it.
+    The model must be significantly better than its base. This is not sufficient, because a model
+    can gain much over a poor base and still be no better than a random walk. For example, a model
+    that is trained on white noise learns to predict a random walk. Such a model harms the combined
+    forecast less than its base does. So the model must also significantly beat the random walk, or
+    significantly improve a combined forecast that significantly beats the random walk.
     """
     helps = compared.combined.is_sure and compared.combined_over_walk.is_sure
     return compared.gain.is_sure and (compared.over_walk.is_sure or helps)

@@ -1,8 +1,8 @@
 """Training windows of candles: tokens, time stamps, and the start of the loss.
 
-A window has a leading part, which is like the history of a forecast, and the bars after it. Mean
-and deviation come only from the leading part, as in a forecast; the loss counts the bars after it.
-If both came from the whole window, they would reveal the future.
+A window has a leading part, which is like the history of a forecast, and the bars after that part.
+Mean and deviation are computed from the leading part only, as in a forecast. The loss counts the
+bars after the leading part. Mean and deviation of the whole window would reveal the future.
 """
 
 from collections.abc import Sequence
