@@ -2,8 +2,8 @@
 
 Prices are relative to the close that the forecast was made from. A predicted price is divided by
 `last_close` in the ledger, the table of stored forecasts. The realised price is
-close(target) ÷ close(as_of) in today's history. Splits and restatements therefore cancel, and tickers can
-be combined.
+close(target) ÷ close(as_of) in today's history. Splits and restatements therefore
+cancel, and tickers can be combined.
 """
 
 from collections import Counter

@@ -97,8 +97,8 @@ class AsyncSpaceHTTP:
                     stop=made.should_stop,
                 )
         except TimeoutError as error:
-            # no retry: the Space is still computing this request, and would compute the request a
-            # second time
+            # no retry: the Space may still be computing this request, and would then compute the
+            # request a second time
             return out_of_time(url, timeout, made.answers, error)
         # any error, because an invalid address raises errors that are not the HTTP client's own
         except Exception as error:

@@ -171,8 +171,8 @@ class SpaceHTTP:
         # any error, because an invalid address raises errors that are not the HTTP client's own
         except Exception as error:
             if _timed_out(error):
-                # no retry: the Space is still computing this request, and would compute the
-                # request a second time
+                # no retry: the Space may still be computing this request, and would then compute
+                # the request a second time
                 return out_of_time(url, timeout, made.answers, error)
             raise unreachable(url, error) from error
 
