@@ -113,7 +113,7 @@ class DatabaseUnavailable(DatabaseError):
 
 
 class RunOvertaken(KronosError):
-    """This run lost its lock with the database connection, and another run now holds the lock."""
+    """The connection to the database broke, and another run now holds this run's lock."""
 
 
 class RunStuck(KronosError):

@@ -85,7 +85,7 @@ class Reconstruction:
     factor: float  # factor applied to the paths' prices: last_close ÷ close, or 1
 
     def error(self, last_close: float) -> float:
-        """Return the relative error of the reconstruction."""
+        """Return the error of the reconstructed close, as a share of `last_close`."""
         return abs(self.close / last_close - 1)
 
 

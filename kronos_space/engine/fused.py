@@ -83,7 +83,7 @@ class FoldedBlock:
     def attend_newest(
         self, x: Tensor, queries: Sequence[Tensor], caches: Sequence[KVCache], newest: Tensor
     ) -> Tensor:
-        """Return what `attend` does for the whole contexts, but only rows `newest` of it."""
+        """Return only the rows `newest` of the result of `attend` for the whole contexts."""
         mixed = [
             # one query: (series, 1, 1, heads, head_dim)
             cache.attend(q[:, -1:].unsqueeze(1)).flatten(1)

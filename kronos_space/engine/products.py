@@ -58,7 +58,10 @@ class FloatProduct:
         return out
 
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
-        """Return the product for x: (rows, in), times `factor`: (rows, out), element by element."""
+        """Return the product for x, multiplied by `factor` element by element.
+
+        x: (rows, in). `factor` and the result: (rows, out).
+        """
         if not self.packed:
             return F.linear(x, self.weight, self.bias).mul_(factor)
         out: Tensor = ONEDNN._linear_pointwise.binary(x, factor, self.weight, self.bias, "mul")

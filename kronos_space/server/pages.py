@@ -82,7 +82,7 @@ async def docs(request: Request) -> Response:
 
 @router.api_route("/static/{name:path}", methods=["GET", "HEAD"])
 async def static(request: Request, name: str) -> Response:
-    """Return a file of the pages. A URL that contains the file's tag may be cached for ever."""
+    """Return a file of the pages. A URL that contains the file's tag may be cached for a year."""
     if name not in _FILES and name not in _PACKAGED:
         raise HTTPException(404, "Not Found")
     asset = await asyncio.to_thread(_asset, name)

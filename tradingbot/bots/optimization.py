@@ -150,7 +150,7 @@ def _walk_forward(
     index: pd.Index,
     folds: int,
 ) -> tuple[pd.DataFrame, pd.Series]:
-    """Return the test windows' table, and growth of 1 by their returns in sequence."""
+    """Return the table of the test windows, and the value of 1 USD invested in all in sequence."""
     edges = np.linspace(0, returns.shape[1], folds + 2).astype(int)
     rows, parts = [], []
     for begin, end in pairwise(edges[1:]):

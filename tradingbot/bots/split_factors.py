@@ -34,7 +34,7 @@ class Unclear(Exception):
 
 @dataclass(frozen=True)
 class Basis:
-    """The bar up to which splits are included in a quantity, with the closes known then."""
+    """The newest bar whose splits a number of shares includes, and the closes known at that bar."""
 
     as_of: datetime  # the bar of the last check; includes all splits until then
     interval: str

@@ -38,8 +38,8 @@ def pause_unused_spaces(
         database: Database with the runs' locks and notes. None: the database's URL is invalid.
         shard: The shard shown to other runs.
         reporter: Shows what is done.
-        wait_for_lock: Wait for the lock of a killed run, unless this run has lasted longer
-            than such a wait.
+        wait_for_lock: Wait until the database releases the lock of a killed run. Without it, a
+            Space whose lock is held is left alone.
 
     Returns:
         False, after a log message, if a Space may still be running.

@@ -79,7 +79,7 @@ def _methods_for_pandas_3() -> Iterator[None]:
 
 
 def _days_of_each_week(offset: Any, days: Times) -> Flags:
-    """Return which of `days` are business days of an offset whose week changed at some dates."""
+    """Return which of `days` are business days where the working week changed at some dates."""
     found: Flags = offset._as_custom_business_day()._get_daily_offset_mask(days)
     for first, last, week in offset.business_days:
         within = np.ones(len(days), dtype=bool)

@@ -195,7 +195,7 @@ def _trade(volume: Floats, at: int, gap: float) -> float | None:
 
 
 def _is_news(volume: Floats, at: int, trade: float | None, *, wide: bool, far: bool) -> bool:
-    """Return whether many more shares were traded than before, and than after if that is known."""
+    """Return whether the volume at bar `at` is far above that before and, if known, after it."""
     if trade is None:
         return False
     newest = _CERTAIN_NEWS if far else _WIDE_NEWS if wide else _NEWEST_NEWS

@@ -251,7 +251,7 @@ def _vintage(of: KronosEvent | Forecast) -> tuple[Any, ...]:
 def _chances(
     forecast: Forecast, by_event: Mapping[str, Mapping[datetime, KronosEvent]]
 ) -> tuple[EventChance, ...]:
-    """Return the events that have a probability by the end of every bar of the forecast."""
+    """Return the probabilities of each event that has one for every bar of the forecast."""
     found = []
     for event, by_target in by_event.items():
         rows = [by_target.get(bar.target_date) for bar in forecast.bars]
